@@ -1,0 +1,271 @@
+"""The result of a run as a versioned document: what ``results.json`` holds and all that a report needs.
+
+The run folder is the truth and this document is its index. Beside it lie ``results.parquet`` (the long table, one
+row per prompt, edited group, condition, role and sweep value), ``spec.yaml``, ``plan.txt``, ``provenance.json``,
+``rankings/<name>.npz`` (every neuron's score) and ``report.html``.
+
+Numbers are finite or absent: a figure that could not be had is ``None`` and its reason stands beside it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from specs.language.words import ConditionName, Role
+
+FORMAT = 1
+
+
+class Record(BaseModel):
+    """A part of the document: closed, and refusing NaN and infinities."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class LeftOut(Record):
+    """Something that was asked for and not used, with its reason; nothing is dropped in silence."""
+
+    what: str
+    """Such as ``wife/trump``, or the text of a prompt."""
+    reason: str
+    where: str = ""
+    """The block it was left out of."""
+
+
+class SelfTest(Record):
+    """One check of the engine on the loaded model."""
+
+    name: str
+    question: str
+    """What it asks, in one sentence."""
+    passed: bool
+    figure: float | None = None
+    limit: float | None = None
+    detail: str = ""
+    milliseconds: float = 0.0
+
+
+class Stage(Record):
+    """One stage of the plan: how much was run, and how much of it was already known."""
+
+    name: str
+    prompts: int
+    tokens: int
+    """Tokens if every prompt and condition were run by itself."""
+    padded_tokens: int
+    """The same, padded to the longest in one batch."""
+    distinct_tokens: int
+    """Nodes of the prompt trees: what is really run."""
+    passes: int
+    seconds: float = 0.0
+    reused: bool = False
+    mode: Literal["trees", "padded", "one by one"] = "trees"
+    note: str = ""
+
+
+class RankedNeuron(Record):
+    """One neuron of a ranking."""
+
+    rank: int
+    address: str
+    """``L1.N11948`` (or ``gate:L1.N5`` at another site than mlp.neurons)."""
+    site: str
+    layer: int
+    neuron: int
+    score: float
+    dominance: float | None = None
+    """Score over the mean score of the next five of its layer."""
+    mean: float | None = None
+    """Mean of its activation over the group's prompts."""
+    std: float | None = None
+    mean_z: float | None = None
+    """Mean of (activation - baseline mean) / baseline std."""
+    std_z: float | None = None
+    floored: bool = False
+    """True when std_z stood on its floor, so that the score is a lower bound."""
+
+
+class RankingGroup(Record):
+    """The ranking of one owner: an entity, or an entity's variant."""
+
+    key: str
+    """``trump`` or ``trump/surname``: what follows the ranking's name in a reference."""
+    label: str
+    """The name as it stands in the prompts."""
+    entity: str | None = None
+    variant: str | None = None
+    n_prompts: int
+    n_candidates: int
+    """How many neurons were ranked."""
+    neurons: list[RankedNeuron]
+    """The best of them, best first; the whole ranking lies in ``rankings/<name>.npz``."""
+    chosen: list[str]
+    """Addresses of the set that ``ranking/key`` stands for."""
+    values: dict[str, list[float]] = Field(default_factory=dict)
+    """Address: its activation on every prompt of the group, in the order of ``prompts``."""
+    prompts: list[str] = Field(default_factory=list)
+
+
+class Ranking(Record):
+    """One localisation: a ranking for each owner."""
+
+    name: str
+    metric: str
+    site: str
+    position: str
+    by: list[str]
+    prompts: str
+    against: str | None = None
+    n_baseline: int = 0
+    groups: dict[str, RankingGroup]
+    warnings: list[str] = Field(default_factory=list)
+    shared_winners: dict[str, list[str]] = Field(default_factory=dict)
+    """Address: the unrelated owners it wins for, if more than one."""
+
+
+class Summary(Record):
+    """The mean of one measure over the prompts of one cell of the design."""
+
+    edited: str
+    """The owner whose neurons were edited; ``*`` for the mean over all owners."""
+    condition: ConditionName
+    role: Role
+    axes: dict[str, float | str] = Field(default_factory=dict)
+    """Sweep: value, such as ``scale: -3``."""
+    relation: str | None = None
+    """None for all relations together."""
+    measure: str
+    n: int
+    """Number of prompts (for ``*``: of prompts over all owners)."""
+    mean: float | None = None
+    se: float | None = None
+    low: float | None = None
+    high: float | None = None
+    """Bootstrap interval, 95 percent, over prompts."""
+    draws: list[float] = Field(default_factory=list)
+    """For several draws of a control: the mean of each draw."""
+
+
+class InjectedText(Record):
+    """A greedy continuation under one condition."""
+
+    edited: str
+    condition: ConditionName
+    draw: int = 0
+    axes: dict[str, float | str] = Field(default_factory=dict)
+    entity: str | None = None
+    relation: str | None = None
+    role: Role
+    prompt: str
+    text: str
+    answers: list[str] = Field(default_factory=list)
+    hit: bool = False
+    """The text begins with an accepted answer."""
+
+
+class InterventionResult(Record):
+    """One intervention with its controls."""
+
+    name: str
+    title: str
+    """The field's word for it: negative ablation, zero ablation, injection ..."""
+    edits: list[str]
+    """Each edit in words, such as ``scale cell by 1 ... -3 at entity.last``."""
+    owners: list[str]
+    neurons: dict[str, list[str]]
+    """Owner: addresses that were edited."""
+    wrong_owner: dict[str, str] = Field(default_factory=dict)
+    """Owner: whose neurons were its wrong_cell."""
+    random_neurons: dict[str, list[list[str]]] = Field(default_factory=dict)
+    """Owner: the addresses of each draw."""
+    axes: dict[str, list[float | str]]
+    measures: list[str]
+    placeholder: str | None = None
+    freeze: str | None = None
+    ask: list[str]
+    n_asked: int
+    n_known: int
+    known_rule: str = ""
+    summaries: list[Summary]
+    texts: list[InjectedText] = Field(default_factory=list)
+    controls: dict[str, str] = Field(default_factory=dict)
+    """Control: what was done, or why it does not apply."""
+    warnings: list[str] = Field(default_factory=list)
+    frozen_deviation: float | None = None
+    """Largest deviation of a frozen value from its source."""
+
+
+class AnalysisResult(Record):
+    """What an analysis derived: a table, and a sentence."""
+
+    name: str
+    verb: str
+    of: str
+    columns: list[str]
+    rows: list[list[str | float | int | bool | None]]
+    sentence: str = ""
+    figures: dict[str, float] = Field(default_factory=dict)
+
+
+class ClaimResult(Record):
+    """A claim of ``expect:`` and what came of it."""
+
+    claim: str
+    source: str = ""
+    when: str = ""
+    outcome: Literal["met", "not met", "not applicable"]
+    observed: str = ""
+    reason: str = ""
+
+
+class ModelFacts(Record):
+    """The model as it was run."""
+
+    id: str
+    card: str | None = None
+    family: str
+    n_layers: int
+    d_model: int
+    d_mlp: int
+    vocabulary: int
+    dtype: str
+    dtype_reason: str = ""
+    device: str
+    attention: str
+    adds_bos: bool
+    weights_origin: str = ""
+    revision: str | None = None
+
+
+class Results(Record):
+    """Everything a run found."""
+
+    format: Literal[1] = 1
+    name: str
+    title: str = ""
+    description: str = ""
+    """The question."""
+    answer: str = ""
+    """The answer in one sentence."""
+    hash: str
+    cell: str = ""
+    """Label of the matrix cell, empty without a matrix."""
+    status: Literal["complete", "partial", "failed"]
+    reason: str = ""
+    """Why it is not complete."""
+    started: str
+    seconds: float
+    model: ModelFacts
+    rankings: dict[str, Ranking] = Field(default_factory=dict)
+    interventions: dict[str, InterventionResult] = Field(default_factory=dict)
+    analyses: dict[str, AnalysisResult] = Field(default_factory=dict)
+    claims: list[ClaimResult] = Field(default_factory=list)
+    left_out: list[LeftOut] = Field(default_factory=list)
+    warnings: list[str] = Field(default_factory=list)
+    self_tests: list[SelfTest] = Field(default_factory=list)
+    stages: list[Stage] = Field(default_factory=list)
+    provenance: dict[str, Any] = Field(default_factory=dict)
+    spec: str = ""
+    """The resolved spec as YAML."""

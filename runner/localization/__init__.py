@@ -1,0 +1,1 @@
+"""Rankings of neurons: statistics over prompts, metrics, and the order they give."""

@@ -1,0 +1,24 @@
+"""Hold a component at the value of another run, so that an edit can reach the output only around it."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def copy_nodes(values: Tensor, to: Tensor, source: Tensor) -> Tensor:
+    """Copy whole nodes in place within one pass and return the tensor.
+
+    ``values``: ``[n_nodes, width]``, already a copy; ``to``, ``source``: ``[n_frozen]``. The twin runs in the same
+    row, so nothing is stored between passes and both share their rounding.
+    """
+    values[to] = values[source]
+    return values
+
+
+def hold(values: Tensor, to: Tensor, held: Tensor) -> Tensor:
+    """Replace whole nodes by stored vectors in place and return the tensor.
+
+    ``values``: ``[n_nodes, width]``, already a copy; ``to``: ``[n_frozen]``; ``held``: ``[n_frozen, width]``.
+    """
+    values[to] = held.to(values.dtype)
+    return values

@@ -1,0 +1,177 @@
+"""Run an intervention: execute its job, and turn scores into rows of the long table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from runner.bind import BoundPrompt
+from runner.execute import Engine, Outcome
+from runner.measures import measured, text_lengths
+from runner.observe import AnswerScore, Asked, Observation, Row
+from runner.plan import AskStage, PlannedRow
+from runner.plan import Reading as PlannedReading
+from runner.resolve import Resolver
+
+__all__ = ["ask", "known_rule"]
+
+
+def ask(
+    engine: Engine,
+    stage: AskStage,
+    resolver: Resolver,
+    tokenizer: Any,
+    rule: str,
+    *,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[list[Row], Outcome]:
+    """Run every question under every condition; each row carries its measures and what they compare with.
+
+    ``rule``: the measure the clean model must meet for a question to be known (``pass@5``), or ``any``.
+    """
+    outcome = engine.run(stage.job, resolver, progress=progress)
+    return rows_of(stage, outcome, tokenizer, rule), outcome
+
+
+def rows_of(stage: AskStage, outcome: Outcome, tokenizer: Any, rule: str) -> list[Row]:
+    """Read a stage's rows out of the scores of its job."""
+    shared = shared_tokens([row.question for row in stage.rows])
+    lengths = text_lengths(stage.spec.measure)
+    seen: dict[tuple[PlannedReading, BoundPrompt], Observation] = {}
+
+    def observe(reading: PlannedReading, question: BoundPrompt) -> Observation:
+        key = (reading, question)
+        if key not in seen:
+            seen[key] = _observation(reading, question, outcome, shared, tokenizer, lengths)
+        return seen[key]
+
+    numbers: dict[tuple[str, str | None], int] = {}
+    known: dict[BoundPrompt, bool | None] = {}
+    rows: list[Row] = []
+    for planned in stage.rows:
+        clean = observe(planned.clean, planned.question)
+        if planned.question not in known:
+            known[planned.question] = _known(planned, clean, rule)
+        row = Row(
+            asked=_asked(stage.name, planned, numbers),
+            observation=observe(planned.reading, planned.question),
+            clean=clean,
+            unknown=tuple(observe(reading, planned.question) for reading in planned.unknown),
+            known=known[planned.question],
+        )
+        rows.append(measured(row, stage.spec.measure))
+    return rows
+
+
+def _asked(name: str, planned: PlannedRow, numbers: dict[tuple[str, str | None], int]) -> Asked:
+    text, question = planned.prompt.text, planned.question.text
+    # The question, not the words asked: a placeholder's prompt is the same text for every owner.
+    number = numbers.setdefault((f"{planned.prompt.text.text}\n{question.text}", question.entity), len(numbers))
+    return Asked(
+        intervention=name,
+        edited=planned.edited,
+        condition=planned.condition,
+        draw=planned.draw,
+        role=planned.role,
+        axes=dict(planned.axes),
+        prompt_id=number,
+        prompt=text.text,
+        entity=question.entity,
+        variant=question.variant,
+        relation=question.relation,
+        phrasing=question.phrasing,
+        language=question.language,
+        template=question.template,
+        answers=question.answers,
+    )
+
+
+def _observation(
+    reading: PlannedReading,
+    question: BoundPrompt,
+    outcome: Outcome,
+    shared: Mapping[tuple[str | None, str], int],
+    tokenizer: Any,
+    lengths: frozenset[int],
+) -> Observation:
+    answers = []
+    finite = True
+    for slot in reading.answers:
+        finite = finite and outcome.finite[slot.sequence]
+        answers.append(
+            AnswerScore(
+                slot.text,
+                tuple(min(0.0, float(v)) for v in outcome.logps[slot.sequence][slot.start : slot.stop])
+                if outcome.finite[slot.sequence]
+                else (0.0,) * (slot.stop - slot.start),
+                tuple(max(1, int(v)) for v in outcome.ranks[slot.sequence][slot.start : slot.stop]),
+                shared.get((question.text.relation, slot.text), 0),
+            )
+        )
+    generated = None if reading.text is None else outcome.generated.get(reading.text)
+    if generated is None:
+        return Observation(tuple(answers), finite=finite)
+    return Observation(
+        tuple(answers),
+        generated,
+        decode(tokenizer, generated),
+        finite,
+        {n: decode(tokenizer, generated[:n]) for n in lengths},
+    )
+
+
+def decode(tokenizer: Any, tokens: Sequence[int]) -> str:
+    """Give tokens as text, spaces as the model made them."""
+    return str(tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
+def _known(planned: PlannedRow, clean: Observation, rule: str) -> bool | None:
+    """Ask of the clean run on the real name what the rule asks; None where the rule is ``any``."""
+    if rule == "any":
+        return None
+    own = Row(
+        asked=Asked("", "", "clean", 0, "target", {}, 0, planned.question.text.text),
+        observation=clean,
+        clean=clean,
+    )
+    value = measured(own, [rule]).values[rule]
+    return bool(value) if isinstance(value, float | int) else False
+
+
+def shared_tokens(questions: Sequence[BoundPrompt]) -> dict[tuple[str | None, str], int]:
+    """Count, for each answer of a relation, how many leading tokens another entity's answer begins with too."""
+    candidates: dict[str | None, dict[tuple[str | None, str], tuple[int, ...]]] = {}
+    for question in questions:
+        for answer in question.answers:
+            own = candidates.setdefault(question.text.relation, {})
+            own[(question.text.entity, answer.text)] = answer.tokens
+    shared: dict[tuple[str | None, str], int] = {}
+    for relation, answers in candidates.items():
+        for (entity, text), tokens in answers.items():
+            longest = 0
+            for (other, other_text), other_tokens in answers.items():
+                if other == entity or other_text == text:
+                    continue
+                n = 0
+                for a, b in zip(tokens, other_tokens, strict=False):
+                    if a != b:
+                        break
+                    n += 1
+                longest = max(longest, n)
+            shared[(relation, text)] = max(longest, shared.get((relation, text), 0))
+    return shared
+
+
+def known_rule(known: object) -> str:
+    """Give the measure by which questions count as known: pass@5 unless the prompt set says otherwise."""
+    if known is None:
+        return "pass@5"
+    if known == "any":
+        return "any"
+    return str(getattr(known, "quantity", known))
+
+
+def with_known(rows: Sequence[Row], known: Mapping[int, bool | None]) -> list[Row]:
+    """Give rows whose questions count as known by another judgement."""
+    return [replace(row, known=known.get(row.asked.prompt_id, row.known)) for row in rows]

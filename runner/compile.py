@@ -1,0 +1,464 @@
+"""Compile a bound experiment to a plan: a pure function of the spec, the tokenizer and the model's shape."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from runner.bind import Binder, BoundPrompt, Unbound
+from runner.measures import generated_tokens
+from runner.neurons import condition_axes, default_position, owners_of
+from runner.plan import (
+    AnswerSlot,
+    AskStage,
+    Axes,
+    Condition,
+    LocalizeStage,
+    MeanStage,
+    Plan,
+    PlannedRow,
+    Reading,
+)
+from runner.program import CLEAN, Job, TokenSequence
+from specs.language.experiment import Experiment, Intervention, Localize, Source
+from specs.language.facts import PromptText, placeholder_names, prompt_set, targets_and_others, with_name
+from specs.language.references import resolve_layers
+from specs.language.results import LeftOut
+from specs.language.words import ConditionName, Role
+
+__all__ = ["compile_plan"]
+
+FREE_METRICS = {"random"}
+"""Metrics that run nothing."""
+
+
+def compile_plan(experiment: Experiment, binder: Binder, n_layers: int) -> Plan:
+    """Compile every ranking and intervention that ``only`` leaves, in order of need."""
+    wanted_rankings, wanted_interventions = needed(experiment)
+    localize = tuple(
+        _localize_stage(experiment, name, experiment.localize[name], binder, n_layers)
+        for name in experiment.localize
+        if name in wanted_rankings
+    )
+    ask = tuple(
+        _ask_stage(experiment, name, experiment.interventions[name], binder, n_layers)
+        for name in experiment.interventions
+        if name in wanted_interventions
+    )
+    return Plan(localize, ask)
+
+
+def needed(experiment: Experiment) -> tuple[set[str], set[str]]:
+    """Name the rankings and interventions that are run: all, or what ``only`` names and that needs."""
+    if experiment.only is None:
+        return set(experiment.localize), set(experiment.interventions)
+    rankings = {name for name in experiment.only if name in experiment.localize}
+    interventions = {name for name in experiment.only if name in experiment.interventions}
+    for name in experiment.only:
+        analysis = experiment.analyses.get(name)
+        if analysis is not None:
+            sources = [analysis.agreement, analysis.profile]
+            rankings |= {s.split("/")[0] for s in sources if s and s.split("/")[0] in experiment.localize}
+    for name in interventions:
+        for edit in experiment.interventions[name].edit:
+            rankings |= {r for r, _ in owners_of(experiment, edit.neurons or edit.outside).rankings}
+    return rankings, interventions
+
+
+# -- localisation -----------------------------------------------------------------------------------------------
+
+
+def _localize_stage(
+    experiment: Experiment, name: str, spec: Localize, binder: Binder, n_layers: int
+) -> LocalizeStage:
+    layers = resolve_layers(spec.layers or ["0-100%"], n_layers) if spec.layers else tuple(range(n_layers))
+    by = spec.by or []
+    position = (spec.position or ["entity.last"])[0]
+    left_out: list[LeftOut] = []
+    sequences: list[TokenSequence] = []
+    prompts: list[BoundPrompt] = []
+    groups: dict[str, list[int]] = {}
+    labels: dict[str, tuple[str, str | None, str | None]] = {}
+
+    def add(bound: BoundPrompt, where: str) -> int:
+        at = bound.reading_position(where)
+        # Tokens after the one that is read cannot change it, so they are not run.
+        sequences.append(TokenSequence(group=len(sequences), ids=bound.ids[: at + 1], read=(at,)))
+        prompts.append(bound)
+        return len(sequences) - 1
+
+    for text in prompt_set(experiment, spec.prompts or "attributes"):
+        owner = owner_key(text, by)
+        result = binder.bind(text)
+        if isinstance(result, Unbound):
+            left_out.append(LeftOut(what=text.text, reason=result.reason, where=f"localize.{name}"))
+            continue
+        if spec.metric in FREE_METRICS:
+            groups.setdefault(owner, [])
+        else:
+            groups.setdefault(owner, []).append(add(result, position))
+        labels.setdefault(owner, (text.entity_name or owner, text.entity, text.variant))
+    baseline: list[int] = []
+    if spec.metric not in FREE_METRICS and isinstance(spec.against, str) and spec.metric != "mean_activation":
+        texts, where = _baseline_texts(experiment, spec, position)
+        for text in texts:
+            result = binder.bind(text)
+            if isinstance(result, Unbound):
+                left_out.append(LeftOut(what=text.text, reason=result.reason, where=f"localize.{name}"))
+            else:
+                baseline.append(add(result, where))
+    site = (spec.site or ["mlp.neurons"])[0]
+    return LocalizeStage(
+        name=name,
+        spec=spec,
+        job=Job(tuple(sequences), (site,), layers),
+        groups={owner: tuple(members) for owner, members in groups.items()},
+        labels=labels,
+        baseline=tuple(baseline),
+        prompts=tuple(prompts),
+        layers=layers,
+        left_out=tuple(left_out),
+    )
+
+
+def _baseline_texts(
+    experiment: Experiment, spec: Localize, position: str
+) -> tuple[tuple[PromptText, ...], str]:
+    """Baseline prompts and where they are read: texts about nobody at their last token, names at the name."""
+    assert isinstance(spec.against, str)
+    if is_placeholders(experiment, spec.against):
+        names = placeholder_names(experiment, spec.against)
+        prompts = prompt_set(experiment, spec.prompts or "attributes")
+        distinct = {p.template or p.text: p for p in prompts}.values()
+        return tuple(with_name(p, n) for p, n in itertools.product(distinct, names)), position
+    texts = prompt_set(experiment, spec.against)
+    return texts, "last" if all(t.entity is None for t in texts) else position
+
+
+def is_placeholders(experiment: Experiment, name: str) -> bool:
+    """Say whether a name is a list of placeholders and not a prompt set."""
+    return name in experiment.placeholders or name in ("strangers", "dummies")
+
+
+def owner_key(text: PromptText, by: Sequence[str]) -> str:
+    """Give the key of the ranking a prompt belongs to; the canonical name form leaves its part out."""
+    parts = []
+    for column in by:
+        value = getattr(text, column, None) if hasattr(text, column) else text.columns.get(column)
+        if column == "variant" and value is None:
+            continue
+        parts.append(str(value))
+    return "/".join(parts) or "all"
+
+
+# -- interventions ------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _JobBuilder:
+    """Collects sequences; a question under one condition that is asked twice is run once."""
+
+    sequences: list[TokenSequence] = field(default_factory=list)
+    index: dict[Hashable, int] = field(default_factory=dict)
+    scores: list[list[tuple[int, int]]] = field(default_factory=list)
+    groups: dict[tuple[int, ...], int] = field(default_factory=dict)
+
+    def add(self, sequence: TokenSequence, prompt_ids: tuple[int, ...]) -> int:
+        group = self.groups.setdefault(prompt_ids, len(self.groups))
+        sequence = replace(sequence, group=group, score=())
+        key = (sequence.ids, sequence.condition, sequence.edits, sequence.frozen, sequence.twin)
+        if key not in self.index:
+            self.index[key] = len(self.sequences)
+            self.sequences.append(sequence)
+            self.scores.append([])
+        i = self.index[key]
+        if sequence.generate > self.sequences[i].generate:
+            self.sequences[i] = replace(self.sequences[i], generate=sequence.generate)
+        return i
+
+    def score(self, i: int, pairs: Sequence[tuple[int, int]]) -> tuple[int, int]:
+        """Ask for scores of a sequence; give where among its scores they will be."""
+        have = self.scores[i]
+        start = len(have)
+        for first in range(len(have) - len(pairs) + 1):
+            if have[first : first + len(pairs)] == list(pairs):
+                return first, first + len(pairs)
+        have.extend(pairs)
+        return start, len(have)
+
+    def job(self) -> Job:
+        return Job(
+            tuple(replace(s, score=tuple(p)) for s, p in zip(self.sequences, self.scores, strict=True))
+        )
+
+
+def _ask_stage(
+    experiment: Experiment, name: str, spec: Intervention, binder: Binder, n_layers: int
+) -> AskStage:
+    ownership = owners_of_intervention(experiment, spec)
+    owners = ownership.owners
+    axes = condition_axes(experiment, spec)
+    points: list[Axes] = [
+        tuple(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())
+    ]
+    builder = _JobBuilder()
+    left_out: dict[str, LeftOut] = {}
+    where = f"interventions.{name}"
+
+    def bind(text: PromptText, what: str) -> BoundPrompt | None:
+        result = binder.bind(text)
+        if isinstance(result, Unbound):
+            left_out.setdefault(
+                f"{what}: {text.text}",
+                LeftOut(what=f"{what}, \"{text.text}\"", reason=result.reason, where=where),
+            )
+            return None
+        return result
+
+    asked: list[PromptText] = []
+    for set_name in spec.ask:
+        asked += [t for t in prompt_set(experiment, set_name) if t not in asked]
+    needs_unknown = any(m.startswith("knowledge_score") for m in spec.measure)
+    n_text = generated_tokens(spec.measure)
+    strangers = placeholder_names(experiment, spec.unknown)
+    placeholders = placeholder_names(experiment, spec.placeholder) if spec.placeholder else ()
+    positions = [edit_position(experiment, edit) for edit in spec.edit]
+    freeze = spec.freeze
+
+    def read(
+        prompt: BoundPrompt, answers: BoundPrompt, condition: Condition | None, *, text: bool
+    ) -> Reading:
+        """Plan one question under one condition: its answers as further branches, its text if wanted."""
+        if condition is not None and condition.kind == "no_edit" and freeze is None:
+            condition = None
+        edits: tuple[tuple[int, ...], ...] = ()
+        frozen: tuple[tuple[str, int], ...] = ()
+        branch = 1 << 30
+        if condition is not None:
+            if condition.kind != "no_edit":
+                edits = tuple(prompt.positions(position) for position in positions)
+            if freeze is not None:
+                frozen = tuple((p, at) for p in freeze.position for at in prompt.positions(p))
+            touched = [p for group in edits for p in group] + [p for _, p in frozen]
+            branch = min(touched)
+
+        def add(ids: tuple[int, ...], generate: int = 0) -> int:
+            twin = None
+            if condition is not None and freeze is not None and freeze.to == "clean":
+                twin = builder.add(TokenSequence(group=0, ids=ids), prompt.ids)
+            return builder.add(
+                TokenSequence(
+                    group=0,
+                    ids=ids,
+                    condition=condition if condition is not None else CLEAN,
+                    branch_at=branch,
+                    edits=edits,
+                    frozen=frozen,
+                    twin=twin,
+                    source=prompt.text.text if frozen else "",
+                    generate=generate,
+                ),
+                prompt.ids,
+            )
+
+        slots = []
+        last = len(prompt.ids) - 1
+        for answer in answers.answers:
+            i = add(prompt.ids + answer.tokens[:-1])
+            start, stop = builder.score(i, [(last + k, token) for k, token in enumerate(answer.tokens)])
+            slots.append(AnswerSlot(answer.text, i, start, stop))
+        return Reading(tuple(slots), add(prompt.ids, generate=n_text) if text and n_text else None)
+
+    rows: list[PlannedRow] = []
+    wrong = _wrong_owners(owners) if spec.controls.wrong_cell else {}
+    for owner in owners:
+        targets, others = targets_and_others(experiment, spec, owner)
+        conditions = _conditions(name, spec, owner, wrong, points)
+        for text in asked:
+            if text.entity is None or text.entity not in (*targets, *others):
+                continue
+            role: Role = "target" if text.entity in targets else "others"
+            if placeholders and role == "others":
+                continue
+            question = bind(text, _fact_name(text))
+            if question is None or not question.answers:
+                continue
+            clean = read(question, question, None, text=True)
+            unknown: tuple[Reading, ...] = ()
+            stranger_prompts: list[BoundPrompt] = []
+            if needs_unknown or role == "target":
+                stranger_prompts = [
+                    p for s in strangers if (p := bind(with_name(text, s), f"{s} in {_fact_name(text)}"))
+                ]
+                unknown = tuple(read(p, question, None, text=False) for p in stranger_prompts)
+            as_asked = [
+                p for s in placeholders if (p := bind(with_name(text, s), f"{s} in {_fact_name(text)}"))
+            ] or ([] if placeholders else [question])
+
+            def row(
+                prompt: BoundPrompt,
+                condition: ConditionName,
+                reading: Reading,
+                *,
+                draw: int = 0,
+                at: Axes = (),
+                role: Role = role,
+                owner: str = owner,
+                question: BoundPrompt = question,
+                clean: Reading = clean,
+                unknown: tuple[Reading, ...] = unknown,
+            ) -> None:
+                rows.append(
+                    PlannedRow(owner, condition, draw, role, at, prompt, question, reading, clean, unknown)
+                )
+
+            row(question, "clean", clean)
+            for label, condition in conditions:
+                if role != "target" and label not in ("edit", "no_edit"):
+                    continue
+                for prompt in as_asked:
+                    row(
+                        prompt,
+                        label,
+                        read(prompt, question, condition, text=condition.draw == 0),
+                        draw=condition.draw,
+                        at=condition.axes,
+                    )
+            if role == "target" and not placeholders:
+                for prompt in stranger_prompts:
+                    row(prompt, "clean", read(prompt, question, None, text=False), role="unknown")
+                    for label, condition in conditions:
+                        if label == "edit":
+                            row(
+                                prompt,
+                                label,
+                                read(prompt, question, condition, text=False),
+                                at=condition.axes,
+                                role="unknown",
+                            )
+    return AskStage(
+        name=name,
+        spec=spec,
+        job=builder.job(),
+        rows=tuple(rows),
+        owners=owners,
+        wrong=wrong,
+        axes={k: tuple(v) for k, v in axes.items()},
+        controls=_control_notes(spec, owners, wrong, bool(placeholders)),
+        means=_mean_stage(experiment, spec, rows, binder, n_layers),
+        left_out=tuple(left_out.values()),
+        warnings=tuple(ownership.warnings),
+    )
+
+
+def owners_of_intervention(experiment: Experiment, spec: Intervention) -> _Owners:
+    """Whose neurons an intervention edits, one after another."""
+    owners: list[str] = []
+    for edit in spec.edit:
+        for owner in owners_of(experiment, edit.neurons or edit.outside).owners:
+            if owner not in owners:
+                owners.append(owner)
+    return _Owners(tuple(owners))
+
+
+@dataclass(frozen=True)
+class _Owners:
+    owners: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def edit_position(experiment: Experiment, edit: object) -> str:
+    """Give the position an edit acts at: as written, or where its neurons were read."""
+    position = getattr(edit, "position", None)
+    if position:
+        return str(position[0] if isinstance(position, list) else position.each[0])
+    return default_position(experiment, getattr(edit, "neurons", None) or getattr(edit, "outside", None))
+
+
+def _wrong_owners(owners: Sequence[str]) -> dict[str, str]:
+    """Pair each owner with the next one of another entity."""
+    wrong: dict[str, str] = {}
+    for i, owner in enumerate(owners):
+        for step in range(1, len(owners)):
+            other = owners[(i + step) % len(owners)]
+            if other.split("/")[0] != owner.split("/")[0]:
+                wrong[owner] = other
+                break
+    return wrong
+
+
+def _conditions(
+    name: str, spec: Intervention, owner: str, wrong: Mapping[str, str], points: Sequence[Axes]
+) -> list[tuple[ConditionName, Condition]]:
+    """List the conditions of one owner: the edit and its controls at every point of the sweep."""
+    found: list[tuple[ConditionName, Condition]] = []
+    if spec.controls.no_edit and (spec.placeholder or spec.freeze):
+        found.append(("no_edit", Condition(name, "no_edit", owner="")))
+    for point in points:
+        found.append(("edit", Condition(name, "edit", owner, 0, point)))
+        if owner in wrong:
+            found.append(("wrong_cell", Condition(name, "edit", wrong[owner], 0, point)))
+        found += [
+            ("random_neurons", Condition(name, "random_neurons", owner, draw, point))
+            for draw in range(spec.controls.random_neurons)
+        ]
+    return found
+
+
+def _control_notes(
+    spec: Intervention, owners: Sequence[str], wrong: Mapping[str, str], placeholder: bool
+) -> dict[str, str]:
+    notes = {}
+    draws = spec.controls.random_neurons
+    notes["random_neurons"] = (
+        f"{draws} draws of as many neurons of the same layers and sites" if draws else "turned off"
+    )
+    if not spec.controls.wrong_cell:
+        notes["wrong_cell"] = "turned off"
+    elif wrong:
+        notes["wrong_cell"] = "; ".join(f"{owner}: the neurons of {other}" for owner, other in wrong.items())
+    else:
+        notes["wrong_cell"] = "does not apply: it needs the neurons of a second entity"
+    if not spec.controls.no_edit:
+        notes["no_edit"] = "turned off"
+    elif placeholder or spec.freeze:
+        notes["no_edit"] = "placeholder and freeze without the edit"
+    else:
+        notes["no_edit"] = "does not apply: without placeholder or freeze it is the clean run"
+    return notes
+
+
+def _mean_stage(
+    experiment: Experiment, spec: Intervention, rows: Iterable[PlannedRow], binder: Binder, n_layers: int
+) -> MeanStage | None:
+    """Plan the means a freeze holds to: the same prompts with other names, read at the frozen positions."""
+    if spec.freeze is None or not isinstance(spec.freeze.to, Source):
+        return None
+    mean = spec.freeze.to.mean
+    if mean is None or (isinstance(mean, str) and not is_placeholders(experiment, mean)):
+        raise NotImplementedError("a freeze to the mean over a prompt set is refused at validate")
+    names = placeholder_names(experiment, mean)
+    sequences: list[TokenSequence] = []
+    members: dict[int, tuple[str, str]] = {}
+    seen: set[tuple[str, str]] = set()
+    for row in rows:
+        if row.condition == "clean":
+            continue
+        for position in spec.freeze.position:
+            key = (row.prompt.text.text, position)
+            if key in seen:
+                continue
+            seen.add(key)
+            for name in names:
+                bound = binder.bind(with_name(row.prompt.text, name))
+                if isinstance(bound, Unbound):
+                    continue
+                at = bound.reading_position(position)
+                members[len(sequences)] = key
+                sequences.append(TokenSequence(group=len(sequences), ids=bound.ids[: at + 1], read=(at,)))
+    return MeanStage(Job(tuple(sequences), tuple(spec.freeze.site), tuple(range(n_layers))), members)
+
+
+def _fact_name(text: PromptText) -> str:
+    return f"{text.relation}/{text.entity}" if text.relation else text.text

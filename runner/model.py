@@ -1,0 +1,207 @@
+"""The model of a run: its tokenizer and shape at once, its weights when a stage has to be run.
+
+A second run of an unchanged spec finds every stage in the cache and never loads the weights.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from runner.cache import StageCache
+from runner.families import family_of, mask_form, shape_of, site_place
+from runner.models import (
+    LoadedModel,
+    load,
+    load_config,
+    load_tokenizer,
+    meta_model,
+    pick_device,
+    pick_dtype,
+    pull,
+    resolve,
+)
+from runner.plan import Plan
+from runner.program import Job, Limits, Mode, cost, pack
+from runner.run_types import Reporter
+from specs.language.errors import ModelError
+from specs.language.experiment import ModelSpec
+from specs.language.results import ModelFacts, SelfTest
+
+if TYPE_CHECKING:
+    from runner.execute import Engine
+
+__all__ = ["ENGINE_FORMAT", "Machine"]
+
+ENGINE_FORMAT = 1
+"""Part of every cache key: raised whenever the engine's numbers change."""
+SITE_NEEDED = ("mlp.neurons",)
+
+
+class Machine:
+    """A model and the machine it runs on.
+
+    ``prepare`` fetches the files; ``engine`` loads the weights the first time it is asked for.
+    """
+
+    def __init__(self, spec: ModelSpec, reporter: Reporter, *, cache: StageCache | None = None) -> None:
+        self.spec = spec
+        self.source = resolve(spec.id, spec.revision)
+        self.device = pick_device(spec.device)
+        self.dtype = pick_dtype(spec.dtype, self.device.device)
+        self.cache = cache if cache is not None else StageCache()
+        reporter.stage(f"model {self.source.name}", None)
+        self.files = pull(self.source, _progress(reporter, self.source.name))
+        reporter.done(f"model {self.source.name}", note=self.files.weights_origin)
+        self.tokenizer: Any = load_tokenizer(self.source)
+        self.config: Any = load_config(self.source)
+        self.family = family_of(self.config)
+        self.skeleton: Any = meta_model(self.source)
+        self.shape = shape_of(self.skeleton)
+        self.mode: Mode = "trees"
+        self.loaded: LoadedModel | None = None
+        self._engine: Engine | None = None
+        self._widths: dict[tuple[str, int], int] = {}
+
+    # -- what the plan needs --------------------------------------------------------------------------------
+
+    @property
+    def limits(self) -> Limits:
+        """How much goes into one pass on this device."""
+        from runner.execute import default_limits, family_limits
+
+        return family_limits(self.config, default_limits(self.device.device))
+
+    def nodes(self, job: Job) -> int:
+        """Count the tokens that a job really runs."""
+        return cost(job, pack(job, self.limits, self.mode)).distinct_tokens
+
+    def widths(self) -> Mapping[tuple[str, int], int]:
+        """Give the number of neurons per layer, at the sites edits may name."""
+        if not self._widths:
+            for site in SITE_NEEDED:
+                for layer in range(self.shape.n_layers):
+                    self._widths[(site, layer)] = site_place(self.skeleton, self.family, site, layer).width
+        return self._widths
+
+    def identity(self) -> dict[str, Any]:
+        """Give what determines a forward pass: files, number format, device, attention and versions."""
+        return {
+            "engine": ENGINE_FORMAT,
+            "files": dict(self.files.file_hashes),
+            "dtype": str(self.dtype.dtype),
+            "device": self.device.device.type,
+            "attention": self.spec.attention,
+            "torch": version("torch"),
+            "transformers": version("transformers"),
+            "nnsight": version("nnsight"),
+        }
+
+    def key(self, parts: Mapping[str, Any]) -> str:
+        """Give the cache key of a stage of this model."""
+        return self.cache.key({**self.identity(), **parts})
+
+    def facts(self, adds_bos: bool) -> ModelFacts:
+        """Describe the model as it is run."""
+        widths = sorted({w for (site, _), w in self.widths().items() if site == "mlp.neurons"})
+        return ModelFacts(
+            id=self.source.hub_id or str(self.spec.id),
+            card=self.source.card.name if self.source.card else None,
+            family=self.family.model_type,
+            n_layers=self.shape.n_layers,
+            d_model=self.shape.d_model,
+            d_mlp=widths[-1],
+            vocabulary=self.shape.vocabulary,
+            dtype=str(self.dtype.dtype).removeprefix("torch."),
+            dtype_reason=self.dtype.reason,
+            device=str(self.device.device),
+            attention=self.loaded.attention if self.loaded else str(self.spec.attention),
+            adds_bos=adds_bos,
+            weights_origin=self.files.weights_origin,
+            revision=self.files.revision,
+        )
+
+    # -- weights --------------------------------------------------------------------------------------------
+
+    def engine(self, reporter: Reporter) -> Engine:
+        """Load the weights, once."""
+        if self._engine is None:
+            from runner.execute import Engine
+
+            name = "loading weights"
+            reporter.stage(name, None)
+            self.loaded = load(
+                self.source,
+                dtype=self.spec.dtype,
+                device=self.spec.device,
+                attention=None if self.spec.attention == "auto" else self.spec.attention,
+            )
+            self._engine = Engine(self.loaded.model, limits=self.limits, mode=self.mode)
+            reporter.done(name)
+        return self._engine
+
+    def self_tests(self, plan: Plan, reporter: Reporter) -> list[SelfTest]:
+        """Run the self-tests, or read those of the same model and prompts; a failure is a :class:`ModelError`.
+
+        A model that does not take a tree mask fails the packing test alone: it is then run in padded rows, or
+        one prompt at a time, and the test says so.
+        """
+        from runner.selfcheck import check, require
+
+        prompts = sample_prompts(plan)
+        key = self.key({"stage": "self-tests", "prompts": [list(p) for p in prompts]})
+        started = time.perf_counter()
+        found = self.cache.get(key)
+        if found is not None:
+            _, meta = found
+            tests = [SelfTest.model_validate(t) for t in meta["tests"]]
+            self.mode = meta["mode"]
+        else:
+            engine = self.engine(reporter)
+            reporter.stage("self-tests", None)
+            tests = check(engine, prompts)
+            for mode in ("padded", "one by one"):
+                if not any(t.name == "packing" and not t.passed for t in tests):
+                    break
+                failed = next(t for t in tests if t.name == "packing")
+                engine.mode = self.mode = mode  # type: ignore[assignment]
+                reporter.say(f"{self.source.name} does not take prompt trees ({failed.figure:.2g}); using {mode} rows")
+                tests = check(engine, prompts)
+            self.cache.put(key, {}, {"tests": [t.model_dump() for t in tests], "mode": self.mode})
+        seconds = time.perf_counter() - started
+        require(tests)
+        reporter.done("self-tests", reused=found is not None, note=f"{len(tests)} passed in {seconds:.2f} s")
+        return tests
+
+
+def sample_prompts(plan: Plan, count: int = 24) -> list[tuple[int, ...]]:
+    """Take some token sequences of the plan's own for the self-tests, evenly from its beginning."""
+    ids: dict[tuple[int, ...], None] = {}
+    for stage in (*plan.ask, *plan.localize):
+        for sequence in stage.job.sequences:
+            if sequence.condition is None and len(sequence.ids) >= 3:
+                ids[sequence.ids] = None
+            if len(ids) >= count:
+                return list(ids)
+    return list(ids)
+
+
+def _progress(reporter: Reporter, name: str) -> Any:
+    seen: dict[str, int] = {}
+
+    def report(label: str, done: int, total: int | None) -> None:
+        if label not in seen:
+            reporter.stage(label, total)
+            seen[label] = 0
+        reporter.advance(max(0, done - seen[label]))
+        seen[label] = done
+
+    return report
+
+
+def require_prompts(prompts: Sequence[object], what: str) -> None:
+    """Refuse to go on without prompts."""
+    if not prompts:
+        raise ModelError(f"{what} has no prompts left to run", remedy="see what was left out, and why")

@@ -1,0 +1,125 @@
+"""The plan: what will be run, as frozen data that can be printed, counted and compared.
+
+A plan is made from a checked spec, a tokenizer and the shape of a model; it needs no weights. Conditions are
+symbolic: which neurons they edit is known when the rankings are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from runner.bind import BoundPrompt
+from runner.program import Job
+from specs.language.experiment import Intervention, Localize
+from specs.language.results import LeftOut
+from specs.language.words import ConditionName, Role
+
+Axes = tuple[tuple[str, float | str], ...]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What is done to a prompt, in symbols.
+
+    ``kind``: ``edit`` for the neurons of ``owner`` (the wrong cell is the edit of another owner),
+    ``random_neurons`` for draw ``draw`` like those of ``owner``, ``no_edit`` for the freeze alone.
+    """
+
+    intervention: str
+    kind: Literal["edit", "random_neurons", "no_edit"]
+    owner: str
+    draw: int = 0
+    axes: Axes = ()
+
+
+@dataclass(frozen=True)
+class AnswerSlot:
+    """Where the scores of one accepted answer are: scores ``start:stop`` of a sequence of the job."""
+
+    text: str
+    sequence: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One question under one condition: the slots of its answers, and the sequence that generates its text."""
+
+    answers: tuple[AnswerSlot, ...]
+    text: int | None = None
+
+
+@dataclass(frozen=True)
+class PlannedRow:
+    """One row of the long table before anything is run."""
+
+    edited: str
+    condition: ConditionName
+    draw: int
+    role: Role
+    axes: Axes
+    prompt: BoundPrompt
+    """The prompt as asked: with the placeholder's or the stranger's name where that is meant."""
+    question: BoundPrompt
+    """The question whose answers are scored, with its own entity's name."""
+    reading: Reading
+    clean: Reading
+    unknown: tuple[Reading, ...] = ()
+
+
+@dataclass(frozen=True)
+class LocalizeStage:
+    """One ranking: which sequences of the job belong to which owner, and which are the baseline."""
+
+    name: str
+    spec: Localize
+    job: Job
+    groups: Mapping[str, tuple[int, ...]]
+    labels: Mapping[str, tuple[str, str | None, str | None]]
+    """Owner: its name in prompts, its entity, its variant."""
+    baseline: tuple[int, ...]
+    prompts: tuple[BoundPrompt, ...]
+    """The prompt of each sequence."""
+    layers: tuple[int, ...]
+    left_out: tuple[LeftOut, ...] = ()
+
+
+@dataclass(frozen=True)
+class MeanStage:
+    """Means of components over names, to which a freeze holds: one vector per question, position and place."""
+
+    job: Job
+    members: Mapping[int, tuple[str, str]]
+    """Sequence -> (text of the frozen prompt, position name); the values of equal keys are averaged."""
+
+
+@dataclass(frozen=True)
+class AskStage:
+    """One intervention with its controls."""
+
+    name: str
+    spec: Intervention
+    job: Job
+    rows: tuple[PlannedRow, ...]
+    owners: tuple[str, ...]
+    wrong: Mapping[str, str]
+    """Owner: whose neurons are its wrong cell."""
+    axes: Mapping[str, tuple[float | str, ...]]
+    controls: Mapping[str, str]
+    """Control: what is done, or why it does not apply."""
+    means: MeanStage | None = None
+    left_out: tuple[LeftOut, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Stages in the order in which they are run."""
+
+    localize: tuple[LocalizeStage, ...]
+    ask: tuple[AskStage, ...]
+    warnings: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = field(default=())

@@ -1,0 +1,317 @@
+"""What the executor is given: token sequences with their conditions, packed into forward passes.
+
+A :class:`Job` is plain data and names no neuron: its sequences carry *symbolic* conditions (any hashable value), and
+the executor asks a resolver what a condition edits. So a job can be built, counted and printed before a model has
+been run. Packing is a deterministic function of the job and the limits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from runner.tree import Ints, Tree, build_tree, count_nodes, keys_of
+
+Mode = Literal["trees", "padded", "one by one"]
+CLEAN: Hashable = None
+"""The condition in which nothing is edited."""
+
+
+@dataclass(frozen=True)
+class TokenSequence:
+    """One path to run: a prompt (with the beginning of an answer) under one condition.
+
+    ``group``: sequences of one group share a row, so that the rounding of a clean run and of its conditions is the
+    same. ``condition``: symbolic, :data:`CLEAN` for none. ``branch_at``: first position whose node belongs to the
+    condition alone. ``edits``: for each edit of the condition, the positions it acts at. ``read``: positions whose
+    site values are wanted. ``score``: pairs (position, token): the log probability and rank of ``token`` after
+    ``position``. ``frozen``: positions held at the values of sequence ``twin`` (same positions) or, without a
+    twin, at stored values that the resolver gives. ``generate``: greedy tokens wanted after the last position.
+    """
+
+    group: int
+    ids: tuple[int, ...]
+    condition: Hashable = CLEAN
+    branch_at: int = 1 << 30
+    edits: tuple[tuple[int, ...], ...] = ()
+    read: tuple[int, ...] = ()
+    score: tuple[tuple[int, int], ...] = ()
+    twin: int | None = None
+    frozen: tuple[tuple[str, int], ...] = ()
+    """(name of the position as the spec says it, token position)."""
+    source: str = ""
+    """Which stored values a freeze to a mean uses: the text of the prompt."""
+    generate: int = 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything one stage runs. ``sites``: the sites whose values are read, with their layers."""
+
+    sequences: tuple[TokenSequence, ...]
+    sites: tuple[str, ...] = ()
+    layers: tuple[int, ...] = ()
+    """Layers read, ascending."""
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much goes into one forward pass.
+
+    ``row_nodes``: nodes of a row, beyond which a row is cut; ``pass_nodes``: nodes of a pass, padding included.
+    """
+
+    row_nodes: int = 256
+    pass_nodes: int = 512
+    rows: int = 64
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One forward pass: trees as rows, and which sequences of the job each row holds."""
+
+    trees: tuple[Tree, ...]
+    members: tuple[tuple[int, ...], ...]
+    """For each row, indices into the job's sequences, in the order of the tree's paths."""
+
+    @property
+    def n_nodes(self) -> int:
+        return sum(len(tree) for tree in self.trees)
+
+    @property
+    def n_padded(self) -> int:
+        return len(self.trees) * max(len(tree) for tree in self.trees)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Tokens of a job: run one by one, padded into one batch, and as packed trees."""
+
+    sequences: int
+    tokens: int
+    padded_tokens: int
+    distinct_tokens: int
+    passes: int
+
+
+@dataclass
+class Tags:
+    """Numbers for the conditions of a job: equal conditions at equal positions share nodes."""
+
+    numbers: dict[Hashable, int] = field(default_factory=dict)
+
+    def of(self, sequence: TokenSequence) -> int:
+        if sequence.condition is CLEAN:
+            return 0
+        key = (sequence.condition, sequence.edits, sequence.frozen)
+        return self.numbers.setdefault(key, len(self.numbers) + 1)
+
+
+def sequence_keys(job: Job) -> list[tuple[int, ...]]:
+    """Give each sequence's node keys: its tokens, tagged from its branch on."""
+    tags = Tags()
+    return [keys_of(s.ids, tags.of(s), s.branch_at) for s in job.sequences]
+
+
+def pack(job: Job, limits: Limits, mode: Mode = "trees") -> list[Pass]:
+    """Pack a job into passes; every sequence is run exactly once, twins aside.
+
+    A group stays in one row if it fits; a larger one is cut, and the sequences that others copy frozen values from
+    (twins) and the clean ones are repeated in each part.
+    """
+    keys = sequence_keys(job)
+    if mode != "trees":
+        return _pack_chains(job, keys, limits, one=mode == "one by one")
+    groups: dict[int, list[int]] = {}
+    for i, sequence in enumerate(job.sequences):
+        groups.setdefault(sequence.group, []).append(i)
+    units: list[list[int]] = []
+    for members in sorted(groups.values(), key=lambda m: min(keys[i] for i in m)):
+        units += _cut(job, keys, members, limits.row_nodes)
+    rows: list[list[int]] = []
+    size = 0
+    last: tuple[int, ...] = ()
+    for unit in units:
+        ordered = sorted(keys[i] for i in unit)
+        shared = _common_prefix(last, ordered[0])
+        cost = count_nodes(ordered)
+        if rows and size + cost - shared <= limits.row_nodes:
+            rows[-1] += unit
+            size += cost - shared
+        else:
+            rows.append(list(unit))
+            size = cost
+        last = ordered[-1]
+    trees = [(build_tree([keys[i] for i in row]), tuple(row)) for row in rows]
+    return _fill(trees, limits)
+
+
+def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    n = 0
+    for x, y in zip(a, b, strict=False):
+        if x != y:
+            break
+        n += 1
+    return n
+
+
+def _cut(job: Job, keys: list[tuple[int, ...]], members: list[int], limit: int) -> list[list[int]]:
+    if count_nodes([keys[i] for i in members]) <= limit:
+        return [members]
+    # A twin is needed in every part, and so is the clean run, for the conditions are compared with it.
+    needed = [i for i in members if job.sequences[i].condition is CLEAN]
+    twins = {t for i in members if (t := job.sequences[i].twin) is not None}
+    base = sorted(set(needed) | twins)
+    rest = sorted((i for i in members if i not in set(base)), key=keys.__getitem__)
+    if not rest:
+        return _split_even(keys, members, limit)
+    base_nodes = count_nodes([keys[i] for i in base]) if base else 0
+    parts: list[list[int]] = []
+    size = limit + 1
+    last: tuple[int, ...] = ()
+    base_keys = sorted(keys[i] for i in base)
+    for i in rest:
+        near = max((_common_prefix(b, keys[i]) for b in base_keys), default=0)
+        cost = len(keys[i]) - max(near, _common_prefix(last, keys[i]))
+        if not parts or size + cost > limit:
+            parts.append([*base])
+            size = base_nodes
+            cost = len(keys[i]) - near
+        parts[-1].append(i)
+        size += cost
+        last = keys[i]
+    return parts
+
+
+def _split_even(keys: list[tuple[int, ...]], members: list[int], limit: int) -> list[list[int]]:
+    parts: list[list[int]] = []
+    size = limit + 1
+    last: tuple[int, ...] = ()
+    for i in sorted(members, key=keys.__getitem__):
+        cost = len(keys[i]) - _common_prefix(last, keys[i])
+        if not parts or size + cost > limit:
+            parts.append([])
+            size, cost = 0, len(keys[i])
+        parts[-1].append(i)
+        size += cost
+        last = keys[i]
+    return parts
+
+
+def _fill(trees: list[tuple[Tree, tuple[int, ...]]], limits: Limits) -> list[Pass]:
+    """Put rows of similar length together until a pass is full."""
+    passes: list[Pass] = []
+    batch: list[tuple[Tree, tuple[int, ...]]] = []
+    for tree, members in sorted(trees, key=lambda item: -len(item[0])):
+        width = len(batch[0][0]) if batch else len(tree)
+        if batch and ((len(batch) + 1) * width > limits.pass_nodes or len(batch) >= limits.rows):
+            passes.append(Pass(tuple(t for t, _ in batch), tuple(m for _, m in batch)))
+            batch = []
+        batch.append((tree, members))
+    if batch:
+        passes.append(Pass(tuple(t for t, _ in batch), tuple(m for _, m in batch)))
+    return passes
+
+
+def _pack_chains(job: Job, keys: list[tuple[int, ...]], limits: Limits, *, one: bool) -> list[Pass]:
+    """Give every sequence a row of its own; a frozen one travels with its twin."""
+    passes: list[Pass] = []
+    trees: list[Tree] = []
+    members: list[tuple[int, ...]] = []
+
+    def close() -> None:
+        if trees:
+            passes.append(Pass(tuple(trees), tuple(members)))
+            trees.clear()
+            members.clear()
+
+    order = sorted(range(len(keys)), key=lambda i: (len(keys[i]), keys[i]))
+    for i in order:
+        twin = job.sequences[i].twin
+        wanted = [i] if twin is None else [twin, i]
+        width = max(len(keys[j]) for j in wanted)
+        n = len(trees) + len(wanted)
+        if trees and (one or n * width > limits.pass_nodes or n > limits.rows):
+            close()
+        for j in wanted:
+            trees.append(build_tree([keys[j]]))
+            members.append((j,))
+    close()
+    return passes
+
+
+def halve(batch: Pass, job: Job) -> list[Pass]:
+    """Split a pass that did not fit into memory; a single row is cut between its sequences."""
+    if len(batch.trees) > 1:
+        middle = len(batch.trees) // 2
+        twins = any(job.sequences[i].twin is not None for row in batch.members for i in row)
+        if not (twins and any(len(row) == 1 for row in batch.members)):
+            return [
+                Pass(batch.trees[:middle], batch.members[:middle]),
+                Pass(batch.trees[middle:], batch.members[middle:]),
+            ]
+    members = [i for row in batch.members for i in row]
+    if len(members) < 2:
+        return []
+    keys = sequence_keys(job)
+    limit = max(max(len(keys[i]) for i in members), batch.n_nodes // 2)
+    parts = _cut(job, keys, members, limit)
+    if len(parts) < 2:
+        return []
+    return [Pass((build_tree([keys[i] for i in part]),), (tuple(part),)) for part in parts]
+
+
+def cost(job: Job, passes: Iterable[Pass]) -> Cost:
+    """Count a packed job."""
+    passes = list(passes)
+    lengths = [len(s.ids) for s in job.sequences]
+    return Cost(
+        sequences=len(lengths),
+        tokens=sum(lengths),
+        padded_tokens=len(lengths) * max(lengths, default=0),
+        distinct_tokens=sum(p.n_nodes for p in passes),
+        passes=len(passes),
+    )
+
+
+@dataclass(frozen=True)
+class NeuronEdit:
+    """One verb on neurons of one layer: ``amounts[i]`` belongs to ``neurons[i]``.
+
+    ``op``: ``scale`` multiplies the value of the same run, ``set`` replaces it.
+    """
+
+    op: Literal["scale", "set"]
+    site: str
+    layer: int
+    neurons: tuple[int, ...]
+    amounts: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Held:
+    """Components held by a freeze: at each (site, layer) the names of the positions that are held.
+
+    ``values``: for a freeze to a mean, ``(site, layer) -> {(source, position name): vector [width]}``; else the
+    twin's values are copied.
+    """
+
+    places: Mapping[tuple[str, int], tuple[str, ...]]
+    values: Mapping[tuple[str, int], Mapping[tuple[str, str], np.ndarray]] | None = None
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What a condition does: for each edit, its neuron edits; and what it holds."""
+
+    edits: tuple[tuple[NeuronEdit, ...], ...] = ()
+    held: Held | None = None
+
+
+Paths = tuple[Ints, ...]

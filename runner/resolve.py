@@ -1,0 +1,159 @@
+"""Fill conditions in: from a symbol such as "the cell of trump, scaled by -1" to layers, neurons and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from runner.execute import Engine, Outcome
+from runner.execute import Reading as SiteReading
+from runner.localization.ranking import RankingData
+from runner.neurons import draw_random, layers_of, owners_of, resolve_neurons, values_of_edit
+from runner.plan import AskStage, Condition, MeanStage
+from runner.program import Held, NeuronEdit, Resolved
+from specs.language.errors import RunError
+from specs.language.experiment import Edit, Experiment, NeuronsRef, Times
+from specs.language.references import Address
+
+__all__ = ["Resolver", "mean_values"]
+
+
+@dataclass
+class Resolver:
+    """Resolves the conditions of one intervention, given the rankings; the same question has one answer."""
+
+    experiment: Experiment
+    stage: AskStage
+    rankings: Mapping[str, RankingData]
+    n_layers: int
+    means: Mapping[tuple[str, int], Mapping[tuple[str, str], np.ndarray]] | None = None
+    _neurons: dict[tuple[int, str, str, int, Hashable], list[Address]] = field(default_factory=dict)
+
+    def __call__(self, condition: Hashable) -> Resolved:
+        """Give the edits of a condition, and what it holds."""
+        assert isinstance(condition, Condition)
+        edits: tuple[tuple[NeuronEdit, ...], ...] = ()
+        if condition.kind != "no_edit":
+            edits = tuple(
+                self._edit(n, edit, condition) for n, edit in enumerate(self.stage.spec.edit)
+            )
+        return Resolved(edits, self._held())
+
+    def neurons(self, number: int, condition: Condition) -> list[Address]:
+        """List the neurons that edit ``number`` touches under a condition."""
+        spec = self.stage.spec.edit[number]
+        axes = dict(condition.axes)
+        cuts = tuple((k, v) for k, v in condition.axes if k in ("top", "bottom", "rank"))
+        key = (number, condition.kind, condition.owner, condition.draw, cuts)
+        if key not in self._neurons:
+            ref: NeuronsRef | None = spec.neurons
+            if ref is None:
+                raise RunError("an edit outside a set is not built yet")
+            own = resolve_neurons(
+                self.experiment, ref, condition.owner, self.rankings, axes, self.n_layers
+            )
+            if condition.kind == "random_neurons":
+                own = draw_random(
+                    own,
+                    own,
+                    self._widths(own),
+                    (self.experiment.seed, self.stage.name, number, condition.owner, condition.draw),
+                )
+            self._neurons[key] = own
+        return self._neurons[key]
+
+    widths_of: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    """(site, layer): number of neurons, for draws from sites that no ranking has read."""
+
+    def _widths(self, like: list[Address]) -> Mapping[tuple[str, int], int]:
+        widths: dict[tuple[str, int], int] = dict(self.widths_of)
+        for ranking in self.rankings.values():
+            widths.update(ranking.widths())
+        missing = {(a.site, a.layer) for a in like} - set(widths)
+        if missing:
+            raise RunError(f"the width of {sorted(missing)[0]} is not known")
+        return widths
+
+    def _edit(self, number: int, spec: Edit, condition: Condition) -> tuple[NeuronEdit, ...]:
+        addresses = self.neurons(number, condition)
+        value = values_of_edit(spec, dict(condition.axes))
+        if spec.scale is not None:
+            amounts = [float(value)] * len(addresses)
+            op = "scale"
+        else:
+            op = "set"
+            if isinstance(spec.set, Times) or value == "own_mean":
+                factor = float(value) if isinstance(spec.set, Times) else 1.0
+                # A placebo gets the dose of the real edit, so its values are those of the neurons it stands for.
+                source = Condition(condition.intervention, "edit", condition.owner, 0, condition.axes)
+                amounts = [factor * self._own_mean(a, spec, source) for a in self.neurons(number, source)]
+            else:
+                amounts = [float(value)] * len(addresses)
+        by_place: dict[tuple[str, int], list[tuple[int, float]]] = {}
+        for address, amount in zip(addresses, amounts, strict=True):
+            by_place.setdefault((address.site, address.layer), []).append((address.neuron, amount))
+        return tuple(
+            NeuronEdit(op, site, layer, tuple(n for n, _ in pairs), tuple(a for _, a in pairs))  # type: ignore[arg-type]
+            for (site, layer), pairs in by_place.items()
+        )
+
+    def _own_mean(self, address: Address, spec: Edit, condition: Condition) -> float:
+        """Give a neuron's mean activation over the prompts on which its owner's ranking was made."""
+        names = [r for r, _ in owners_of(self.experiment, spec.neurons).rankings]
+        ranking = self.rankings[names[0]]
+        group = ranking.groups[condition.owner]
+        if group.mean is None:
+            raise RunError(
+                f"'{ranking.name}' ({ranking.metric}) reads no activations, so own_mean has no value",
+                remedy="give a number, or rank by another metric",
+            )
+        return float(group.mean[ranking.layers.index(address.layer), address.neuron])
+
+    def _held(self) -> Held | None:
+        freeze = self.stage.spec.freeze
+        if freeze is None:
+            return None
+        places: dict[tuple[str, int], tuple[str, ...]] = {}
+        for site in freeze.site:
+            for layer in layers_of(freeze.layers, self.n_layers):
+                free = {
+                    position
+                    for exception in freeze.except_
+                    if (exception.site is None or site in exception.site)
+                    and layer in layers_of(exception.layers, self.n_layers)
+                    for position in (exception.position or freeze.position)
+                }
+                names = tuple(p for p in freeze.position if p not in free)
+                if names:
+                    places[(site, layer)] = names
+        return Held(places, self.means)
+
+
+def mean_values(
+    engine: Engine, stage: MeanStage, *, progress: Callable[[int], None] | None = None
+) -> tuple[dict[tuple[str, int], dict[tuple[str, str], np.ndarray]], Outcome]:
+    """Average components over names: (site, layer) -> (prompt, position) -> vector ``[width]``, float32."""
+    keys = list(dict.fromkeys(stage.members.values()))
+    row = {key: n for n, key in enumerate(keys)}
+    sums: dict[str, np.ndarray] = {}
+    counts = np.zeros(len(keys))
+    for key in stage.members.values():
+        counts[row[key]] += 1
+
+    def keep(reading: SiteReading) -> None:
+        index = np.array([row[stage.members[int(s)]] for s in reading.sequence])
+        for site, values in reading.values.items():
+            exact = values.double().cpu().numpy()
+            if site not in sums:
+                sums[site] = np.zeros((exact.shape[0], len(keys), exact.shape[2]))
+            np.add.at(sums[site], (slice(None), index), exact)
+
+    outcome = engine.run(stage.job, on_values=keep, progress=progress)
+    means = {
+        (site, layer): {key: (total[n, k] / counts[k]).astype(np.float32) for k, key in enumerate(keys)}
+        for site, total in sums.items()
+        for n, layer in enumerate(stage.job.layers)
+    }
+    return means, outcome

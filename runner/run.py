@@ -1,0 +1,373 @@
+"""Run a spec: model, plan, self-tests, rankings, interventions, measures, claims, and the run folder.
+
+Read from top to bottom: :func:`run_cell` is the whole experiment in order.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from runner.analyse import analyse
+from runner.ask import known_rule, rows_of
+from runner.bind import Binder
+from runner.claims import evaluate
+from runner.compile import compile_plan
+from runner.describe import edit_words, field_word
+from runner.model import Machine
+from runner.observe import Row
+from runner.plan import AskStage, Condition, LocalizeStage, Plan
+from runner.resolve import Resolver
+from runner.run_types import Reporter
+from runner.sentence import answer
+from runner.stages import ask_stage, localize_stage, means_of
+from runner.store import RunFolder
+from runner.summaries import count_asked, left_out, summarise
+from specs.language.dump import to_yaml
+from specs.language.errors import RunSpecError
+from specs.language.experiment import Experiment
+from specs.language.load import Cell, Loaded
+from specs.language.results import (
+    InjectedText,
+    InterventionResult,
+    LeftOut,
+    RankedNeuron,
+    Ranking,
+    RankingGroup,
+    Results,
+)
+
+__all__ = ["Finished", "run_cell"]
+
+LISTED = 20
+"""Neurons of a ranking that the result document lists; the whole ranking is stored beside it."""
+
+
+@dataclass
+class Finished:
+    """A run that has come to its end, complete or not."""
+
+    results: Results
+    folder: Path
+    rows: list[Row] = field(default_factory=list)
+
+
+def run_cell(
+    loaded: Loaded,
+    cell: Cell,
+    machine: Machine,
+    reporter: Reporter,
+    root: Path,
+    *,
+    provenance: Callable[..., dict[str, Any]],
+) -> Finished:
+    """Run one experiment (one cell of the matrix) and write its folder.
+
+    What is finished is kept: an interrupt or an error leaves a readable folder with status ``partial`` and the
+    reason, and is raised again.
+    """
+    experiment = cell.experiment
+    started = datetime.now(UTC)
+    clock = time.perf_counter()
+    binder = Binder(machine.tokenizer)
+    plan = compile_plan(experiment, binder, machine.shape.n_layers)
+    results = Results(
+        name=experiment.name,
+        description=experiment.description or "",
+        hash=cell.hash,
+        cell=cell.label,
+        status="partial",
+        started=started.isoformat(timespec="seconds"),
+        seconds=0.0,
+        model=machine.facts(binder.adds_bos),
+        spec=to_yaml(experiment),
+        left_out=list(plan.left_out),
+        warnings=[*(str(w.message) for w in loaded.warnings), *plan.warnings],
+    )
+    finished = Finished(results, root)
+    rankings: dict[str, Any] = {}
+    with RunFolder.create(root, experiment.name, cell.hash, cell.label) as folder:
+        finished.folder = folder.path
+        try:
+            results.self_tests = machine.self_tests(plan, reporter)
+            for stage in plan.localize:
+                data, record = localize_stage(machine, stage, experiment, reporter)
+                rankings[stage.name] = data
+                results.stages.append(record)
+                results.left_out += stage.left_out
+                results.rankings[stage.name] = ranking_result(stage, data)
+                folder.write_ranking(stage.name, ranking_arrays(data))
+            for ask in plan.ask:
+                finished.rows += _ask(machine, ask, experiment, rankings, results, reporter)
+            results.analyses = analyse(experiment, results, rankings)
+            results.claims = evaluate(experiment, results)
+            results.answer = answer(results)
+            results.status = "complete"
+        except (KeyboardInterrupt, RunSpecError) as error:
+            interrupted = isinstance(error, KeyboardInterrupt)
+            results.reason = "interrupted" if interrupted else str(error)
+            results.answer = results.answer or f"This run is not complete: {results.reason}."
+            raise
+        finally:
+            results.seconds = round(time.perf_counter() - clock, 2)
+            results.provenance = provenance(machine=machine, experiment=experiment, started=started)
+            _write(folder, finished, plan, machine)
+    return finished
+
+
+def _write(folder: RunFolder, finished: Finished, plan: Plan, machine: Machine) -> None:
+    from runner.show import plan_text
+
+    folder.write_spec(finished.results.spec)
+    folder.write_plan(plan_text(plan, machine.limits))
+    folder.write_rows(long_rows(finished.rows))
+    folder.write_results(finished.results)
+
+
+# -- interventions ------------------------------------------------------------------------------------------------
+
+
+def _ask(
+    machine: Machine,
+    stage: AskStage,
+    experiment: Experiment,
+    rankings: Mapping[str, Any],
+    results: Results,
+    reporter: Reporter,
+) -> list[Row]:
+    """Run one intervention and add its record to the results; give its rows."""
+    resolver = Resolver(experiment, stage, rankings, machine.shape.n_layers)
+    resolver.widths_of = machine.widths()
+    if stage.means is not None:
+        resolver.means, record = means_of(machine, stage, reporter)
+        results.stages.append(record)
+    outcome, record = ask_stage(machine, stage, resolver, reporter)
+    results.stages.append(record)
+    rule = rule_of(experiment, stage)
+    rows = rows_of(stage, outcome, machine.tokenizer, rule)
+    axes = tuple(stage.axes)
+    n_asked, n_known = count_asked(rows)
+    results.interventions[stage.name] = InterventionResult(
+        name=stage.name,
+        title=field_word(stage.spec),
+        edits=[edit_words(experiment, edit) for edit in stage.spec.edit],
+        owners=list(stage.owners),
+        neurons={o: edited_neurons(stage, resolver, o) for o in stage.owners},
+        wrong_owner=dict(stage.wrong),
+        random_neurons={
+            o: [edited_neurons(stage, resolver, o, draw) for draw in range(stage.spec.controls.random_neurons)]
+            for o in stage.owners
+        },
+        axes={name: list(values) for name, values in stage.axes.items()},
+        measures=list(stage.spec.measure),
+        placeholder=_placeholder_words(stage),
+        freeze=_freeze_words(stage),
+        ask=list(stage.spec.ask),
+        n_asked=n_asked,
+        n_known=n_known,
+        known_rule=rule,
+        summaries=summarise(rows, stage.spec.measure, axes, experiment.seed),
+        texts=injected_texts(stage, rows),
+        controls=dict(stage.controls),
+        warnings=list(stage.warnings) + silent_cells(stage, resolver, rankings),
+    )
+    results.left_out += [*stage.left_out, *_named(left_out(rows, stage.spec.measure), stage.name)]
+    return rows
+
+
+def rule_of(experiment: Experiment, stage: AskStage) -> str:
+    """Give the rule by which the stage's questions count as known."""
+    rules = {known_rule(experiment.prompts[s].known) for s in stage.spec.ask if s in experiment.prompts}
+    return sorted(rules)[0] if rules else "pass@5"
+
+
+def _named(found: Sequence[LeftOut], name: str) -> list[LeftOut]:
+    return [item if item.where else item.model_copy(update={"where": f"interventions.{name}"}) for item in found]
+
+
+def _placeholder_words(stage: AskStage) -> str | None:
+    placeholder = stage.spec.placeholder
+    if placeholder is None:
+        return None
+    return placeholder if isinstance(placeholder, str) else ", ".join(placeholder)
+
+
+def _freeze_words(stage: AskStage) -> str | None:
+    freeze = stage.spec.freeze
+    if freeze is None:
+        return None
+    to = freeze.to if isinstance(freeze.to, str) else f"mean over {freeze.to.mean}"
+    return f"{', '.join(freeze.site)} at {', '.join(freeze.position)} held at {to}"
+
+
+def edited_neurons(stage: AskStage, resolver: Resolver, owner: str, draw: int | None = None) -> list[str]:
+    """List the addresses an owner's edit touches (or a control's draw), over all points of the sweep."""
+    points = {tuple((k, v) for k, v in row.axes) for row in stage.rows if row.condition == "edit"}
+    found: dict[str, None] = {}
+    for point in sorted(points, key=repr):
+        condition = Condition(
+            stage.name, "edit" if draw is None else "random_neurons", owner, draw or 0, tuple(point)
+        )
+        for number in range(len(stage.spec.edit)):
+            for address in resolver.neurons(number, condition):
+                found[str(address)] = None
+    return list(found)
+
+
+def silent_cells(stage: AskStage, resolver: Resolver, rankings: Mapping[str, Any]) -> list[str]:
+    """Warn of edited neurons that are about 0 where they are scaled: a factor does nothing there."""
+    notes = []
+    if not any(edit.scale is not None for edit in stage.spec.edit):
+        return []
+    for owner in stage.owners:
+        for data in rankings.values():
+            group = data.groups.get(owner)
+            if group is None or data.baseline_std is None:
+                continue
+            for address in data.chosen(owner):
+                values = group.values.get((address.layer, address.neuron))
+                if not values or str(address) not in edited_neurons(stage, resolver, owner):
+                    continue
+                std = float(data.baseline_std[data.layers.index(address.layer), address.neuron])
+                small = sum(abs(v) < 0.1 * std for v in values)
+                if small > len(values) / 2:
+                    notes.append(
+                        f"{address} of {owner} is about 0 at {data.name}'s position in {small} of {len(values)} "
+                        "prompts: a factor does nothing there"
+                    )
+    return list(dict.fromkeys(notes))
+
+
+def injected_texts(stage: AskStage, rows: Sequence[Row]) -> list[InjectedText]:
+    """Collect the greedy continuations, with whether they begin with an accepted answer."""
+    from runner.measures.text import begins_with
+
+    texts: list[InjectedText] = []
+    seen: set[tuple[object, ...]] = set()
+    for row in rows:
+        if row.observation.text is None:
+            continue
+        asked = row.asked
+        key = (asked.edited, asked.condition, asked.draw, tuple(asked.axes.items()), asked.prompt_id, asked.role)
+        if key in seen:
+            continue
+        seen.add(key)
+        scored = [a.text for a in row.observation.answers]
+        texts.append(
+            InjectedText(
+                edited=asked.edited,
+                condition=asked.condition,
+                draw=asked.draw,
+                axes=dict(asked.axes),
+                entity=asked.entity,
+                relation=asked.relation,
+                role=asked.role,
+                prompt=asked.prompt,
+                text=row.observation.text,
+                answers=list(asked.answers),
+                hit=begins_with(row.observation.text, scored or asked.answers),
+            )
+        )
+    return texts
+
+
+# -- records ------------------------------------------------------------------------------------------------------
+
+
+def ranking_result(stage: LocalizeStage, data: Any) -> Ranking:
+    """Make the record of a ranking: the best neurons of each owner, with the numbers behind their scores."""
+    groups: dict[str, RankingGroup] = {}
+    for owner, group in data.groups.items():
+        label, entity, variant = stage.labels[owner]
+        width = group.score.shape[1]
+        listed = []
+        for rank, flat in enumerate(group.order()[: max(LISTED, min(data.top, 200))], start=1):
+            layer, neuron = int(flat) // width, int(flat) % width
+            address = data.address(int(flat), width)
+            std_z = None if group.std_z is None else float(group.std_z[layer, neuron])
+            listed.append(
+                RankedNeuron(
+                    rank=rank,
+                    address=str(address),
+                    site=address.site,
+                    layer=address.layer,
+                    neuron=neuron,
+                    score=float(group.score[layer, neuron]),
+                    dominance=data.dominance(owner, address),
+                    mean=None if group.mean is None else float(group.mean[layer, neuron]),
+                    std=None if group.std is None else float(group.std[layer, neuron]),
+                    mean_z=None if group.mean_z is None else float(group.mean_z[layer, neuron]),
+                    std_z=std_z,
+                    floored=group.floor is not None and std_z is not None and std_z < group.floor,
+                )
+            )
+        groups[owner] = RankingGroup(
+            key=owner,
+            label=label,
+            entity=entity,
+            variant=variant,
+            n_prompts=group.n_prompts,
+            n_candidates=int(group.score.size),
+            neurons=listed,
+            chosen=[str(a) for a in data.chosen(owner)],
+            values={str(data.address(data.layers.index(la) * width + ne, width)): v for (la, ne), v in group.values.items()},
+            prompts=group.prompts,
+        )
+    winners: dict[str, list[str]] = {}
+    for owner, group_record in groups.items():
+        winners.setdefault(group_record.neurons[0].address, []).append(owner)
+    shared = {
+        address: owners
+        for address, owners in winners.items()
+        if len({groups[o].entity for o in owners}) > 1
+    }
+    spec = stage.spec
+    n_entities = len({g.entity for g in groups.values()})
+    return Ranking(
+        name=stage.name,
+        metric=spec.metric,
+        site=data.site,
+        position=(spec.position or ["entity.last"])[0],
+        by=[str(c) for c in (spec.by or [])],
+        prompts=spec.prompts or "attributes",
+        against=spec.against if isinstance(spec.against, str) else None,
+        n_baseline=data.n_baseline,
+        groups=groups,
+        shared_winners=shared,
+        warnings=[
+            f"{address} wins for {len({groups[o].entity for o in owners})} of {n_entities} entities "
+            f"({', '.join(owners)}): it is not a cell of any of them"
+            for address, owners in shared.items()
+        ],
+    )
+
+
+def ranking_arrays(data: Any) -> dict[str, np.ndarray]:
+    """Give the whole ranking as arrays ``[n_layers, width]`` per owner and quantity, with its layers."""
+    arrays: dict[str, np.ndarray] = {"layers": np.array(data.layers)}
+    for owner, group in data.groups.items():
+        for name in ("score", "mean", "std"):
+            values = getattr(group, name)
+            if values is not None:
+                arrays[f"{owner}/{name}"] = values
+    if data.baseline_mean is not None:
+        arrays["baseline/mean"], arrays["baseline/std"] = data.baseline_mean, data.baseline_std
+    return arrays
+
+
+def long_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Give the long table: one dictionary per prompt, edited group, condition, role and sweep value."""
+    table = []
+    for row in rows:
+        asked = dataclasses.asdict(row.asked)
+        axes = asked.pop("axes")
+        asked["answers"] = list(row.asked.answers)
+        table.append({**asked, **axes, "known": row.known, **row.values})
+    return table

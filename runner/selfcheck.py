@@ -1,0 +1,274 @@
+"""Self-tests at load: is this model, with this engine, what the results will say it is?
+
+Milliseconds each, part of every result; a failure stops the run with its reason. Each test can fail: the project's
+own tests plant a leak, a wrong site and a broken freeze, and see them caught.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from runner.execute import Engine, Outcome, Reading
+from runner.program import Held, Job, Mode, NeuronEdit, Resolved, TokenSequence
+from specs.language.errors import ModelError
+from specs.language.results import SelfTest
+
+__all__ = ["check", "require"]
+
+TOLERANCES = {torch.float32: (2e-5, 2e-3), torch.bfloat16: (0.15, 0.5), torch.float16: (0.05, 0.2)}
+"""dtype: limits on relative difference of activations and on |d log p| in nats, between two ways of packing."""
+SITE = "mlp.neurons"
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Two prompts that share a beginning, so that a tree of them differs from a batch."""
+
+    first: tuple[int, ...]
+    second: tuple[int, ...]
+
+
+@dataclass
+class _Evidence:
+    """The few forward passes that all tests share; each is run when first asked for."""
+
+    engine: Engine
+    sample: _Sample
+
+    @cached_property
+    def calm(self) -> _Run:
+        """A clean prompt, its branch with factor 1, and an unrelated prompt, in one row."""
+        return self._pair(lambda _: Resolved((_edit("scale", self.engine, 1.0),)))
+
+    @cached_property
+    def wild(self) -> _Run:
+        """The same layout with a violent edit in the branch."""
+        return self._pair(lambda _: Resolved((_edit("set", self.engine, 1e4),)))
+
+    @cached_property
+    def alone(self) -> _Run:
+        """The two clean prompts, each by itself."""
+        return _run(self.engine, _clean_pair(self.sample, self.engine), None, "one by one")
+
+    def _pair(self, resolve: Callable[[Hashable], Resolved]) -> _Run:
+        return _run(self.engine, _pair(self.sample, self.engine), resolve)
+
+
+def check(engine: Engine, prompts: Sequence[tuple[int, ...]]) -> list[SelfTest]:
+    """Run every self-test on some token sequences of the spec (at least two, of two tokens or more)."""
+    evidence = _Evidence(engine, _sample(prompts))
+    tests: list[SelfTest] = []
+    for name, question, test in _TESTS:
+        started = time.perf_counter()
+        passed, figure, limit, detail = test(evidence)
+        tests.append(
+            SelfTest(
+                name=name,
+                question=question,
+                passed=passed,
+                figure=figure if figure is None or np.isfinite(figure) else None,
+                limit=limit,
+                detail=detail,
+                milliseconds=round(1000 * (time.perf_counter() - started), 1),
+            )
+        )
+    return tests
+
+
+def require(tests: Sequence[SelfTest]) -> None:
+    """Raise a :class:`ModelError` that names the first failed test and its figure."""
+    failed = [t for t in tests if not t.passed]
+    if failed:
+        test = failed[0]
+        figure = "" if test.figure is None else f" ({test.figure:.3g}, limit {test.limit:.3g})"
+        raise ModelError(
+            f"self-test '{test.name}' failed: {test.question}{figure} {test.detail}".rstrip(),
+            remedy="no result of this model could be trusted; please report the model and these figures",
+        )
+
+
+def _sample(prompts: Sequence[tuple[int, ...]]) -> _Sample:
+    usable = sorted({p for p in prompts if len(p) >= 3}, key=len)[:64]
+    if len(usable) < 2:
+        raise ModelError("the self-tests need two prompts of three tokens or more")
+    best = max(
+        ((a, b) for a in usable for b in usable if a < b and a[0] == b[0]),
+        key=lambda pair: _shared(*pair),
+        default=(usable[0], usable[1]),
+    )
+    return _Sample(*best)
+
+
+def _shared(a: Sequence[int], b: Sequence[int]) -> int:
+    n = 0
+    while n < min(len(a), len(b)) - 1 and a[n] == b[n]:
+        n += 1
+    return n
+
+
+def _middle(engine: Engine) -> int:
+    return engine.n_layers // 2
+
+
+def _edit(op: str, engine: Engine, amount: float) -> tuple[NeuronEdit, ...]:
+    layer = _middle(engine)
+    neurons = tuple(range(min(8, engine.place(SITE, layer).width)))
+    return (NeuronEdit(op, SITE, layer, neurons, (amount,) * len(neurons)),)  # type: ignore[arg-type]
+
+
+def _pair(sample: _Sample, engine: Engine) -> Job:
+    """A clean prompt, its edited branch and an unrelated clean prompt in one row."""
+    first, second = _clean_pair(sample, engine).sequences
+    at = len(sample.first) - 2
+    branch = replace(first, condition="edited", branch_at=at, edits=((at,),))
+    return Job((first, second, branch), (SITE,), tuple(range(engine.n_layers)))
+
+
+def _clean_pair(sample: _Sample, engine: Engine) -> Job:
+    target = sample.second[-1]
+    sequences = tuple(
+        TokenSequence(0, ids, score=((len(ids) - 1, target),), read=(len(ids) - 1,))
+        for ids in (sample.first, sample.second)
+    )
+    return Job(sequences, (SITE,), tuple(range(engine.n_layers)))
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Scores and, for each sequence, the site's values ``[n_layers, width]``."""
+
+    outcome: Outcome
+    values: dict[int, np.ndarray]
+
+    def moved(self, i: int, other: _Run, j: int) -> float:
+        """Give the largest difference of log p between two sequences, in nats."""
+        return float(abs(self.outcome.logps[i] - other.outcome.logps[j]).max())
+
+
+def _run(
+    engine: Engine, job: Job, resolve: Callable[[Hashable], Resolved] | None, mode: Mode | None = None
+) -> _Run:
+    values: dict[int, np.ndarray] = {}
+
+    def keep(reading: Reading) -> None:
+        for k, s in enumerate(reading.sequence):
+            values[int(s)] = reading.values[SITE][:, k].float().cpu().numpy()
+
+    return _Run(engine.run(job, resolve, on_values=keep, mode=mode), values)
+
+
+_Verdict = tuple[bool, float | None, float | None, str]
+
+
+def _finite(evidence: _Evidence) -> _Verdict:
+    run = evidence.calm
+    good = all(run.outcome.finite) and all(np.isfinite(v).all() for v in run.values.values())
+    return good, None, None, "" if good else "an activation or a logit is NaN or infinite"
+
+
+def _identity(evidence: _Evidence) -> _Verdict:
+    limit = TOLERANCES[evidence.engine.dtype][1]
+    figure = evidence.calm.moved(0, evidence.calm, 2)
+    return figure <= limit, figure, limit, "nats between a branch with factor 1 and its clean twin"
+
+
+def _extreme(evidence: _Evidence) -> _Verdict:
+    figure = evidence.wild.moved(0, evidence.wild, 2)
+    return figure > 1e-3, figure, 1e-3, "nats moved; it must be more than the limit"
+
+
+def _leak(evidence: _Evidence) -> _Verdict:
+    calm, wild = evidence.calm, evidence.wild
+    figure = max(
+        max(calm.moved(i, wild, i), float(abs(calm.values[i] - wild.values[i]).max())) for i in (0, 1)
+    )
+    return figure == 0.0, figure, 0.0, "an edit in one branch must leave every other bit of the row"
+
+
+def _packing(evidence: _Evidence) -> _Verdict:
+    packed, alone = evidence.calm, evidence.alone
+    relative, nats = TOLERANCES[evidence.engine.dtype]
+    scale = max(float(abs(v).max()) for v in alone.values.values()) or 1.0
+    figure = max(float(abs(packed.values[i] - alone.values[i]).max()) for i in (0, 1)) / scale
+    moved = max(packed.moved(i, alone, i) for i in (0, 1))
+    good = figure <= relative and moved <= nats
+    return good, figure, relative, f"relative difference of activations; log p moves by {moved:.2g} nats"
+
+
+def _site(evidence: _Evidence) -> _Verdict:
+    """An independent hook on the down projection must see what the site gives, and its width."""
+    engine, ids = evidence.engine, evidence.sample.first
+    layer = _middle(engine)
+    place = engine.place(SITE, layer)
+    module = engine.model.get_submodule(place.path)
+    seen: list[torch.Tensor] = []
+    handle = module.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach().float().cpu()))
+    try:
+        with torch.inference_mode():
+            tensor = torch.tensor([ids], device=engine.device)
+            engine.model(input_ids=tensor, attention_mask=torch.ones_like(tensor), use_cache=False)
+    finally:
+        handle.remove()
+    own = seen[0].reshape(-1, seen[0].shape[-1])[-1].numpy()
+    width = weight_inputs(module)
+    if not own.shape[-1] == width == place.width:
+        return False, float(place.width), float(width), "the site's width is not the down projection's own"
+    relative = TOLERANCES[engine.dtype][0]
+    figure = float(abs(evidence.alone.values[0][layer] - own).max() / (abs(own).max() or 1.0))
+    return figure <= relative, figure, relative, "relative difference from a plain hook on the down projection"
+
+
+def weight_inputs(module: torch.nn.Module) -> int:
+    """Give the number of inputs of a projection from its own weight (Conv1D keeps it transposed)."""
+    weight = module.weight
+    assert isinstance(weight, torch.Tensor)
+    transposed = type(module).__name__ == "Conv1D"
+    return int(weight.shape[0] if transposed else weight.shape[1])
+
+
+def _freeze(evidence: _Evidence) -> _Verdict:
+    """With everything at the last token held, a violent edit one token earlier must not reach the output."""
+    engine, sample = evidence.engine, evidence.sample
+    at, last = len(sample.first) - 2, len(sample.first) - 1
+    target = sample.second[-1]
+    layers = range(engine.n_layers)
+    held = Held({(site, layer): ("last",) for site in ("attn.out", SITE) for layer in layers})
+    clean = TokenSequence(0, sample.first, score=((last, target),))
+    branch = TokenSequence(
+        0,
+        sample.first,
+        "frozen",
+        branch_at=at,
+        edits=((at,),),
+        score=((last, target),),
+        twin=0,
+        frozen=(("last", last),),
+    )
+    free = TokenSequence(
+        0, sample.first, "free", branch_at=at, edits=((at,),), score=((last, target),)
+    )
+
+    def resolve(condition: Hashable) -> Resolved:
+        return Resolved((_edit("set", engine, 1e3),), held if condition == "frozen" else None)
+
+    run = _run(engine, Job((clean, branch, free)), resolve)
+    limit = TOLERANCES[engine.dtype][1]
+    figure, moved = run.moved(0, run, 1), run.moved(0, run, 2)
+    return figure <= limit, figure, limit, f"nats; without the freeze the same edit moves {moved:.3g}"
+
+
+_TESTS: tuple[tuple[str, str, Callable[[_Evidence], _Verdict]], ...] = (
+    ("finite", "Is every value a finite number?", _finite),
+    ("identity", "Does an edit that changes nothing change nothing?", _identity),
+    ("extreme", "Does a violent edit change the output?", _extreme),
+    ("leak", "Does an edit stay in its own branch?", _leak),
+    ("packing", "Do packed prompts give what single prompts give?", _packing),
+    ("site", "Is the site the input of the down projection?", _site),
+    ("freeze", "Does a frozen component hold its value?", _freeze),
+)

@@ -145,7 +145,9 @@ def decode(data: bytes, file: str) -> str:
         column = len(before) - (before.rfind("\n") + 1) + 1
         shown = data.split(b"\n")[line - 1].decode("utf-8", "replace").rstrip("\r").removeprefix("\ufeff")
         message = f"this file is not UTF-8: byte 0x{data[error.start]:02x} stands here; save it as UTF-8"
-        raise SpecError([Problem(message, origin=Origin(file, line, column, 1, shown), level="text")]) from None
+        raise SpecError(
+            [Problem(message, origin=Origin(file, line, column, 1, shown), level="text")]
+        ) from None
 
 
 def parse_yaml(text: str, file: str) -> Node:
@@ -343,7 +345,10 @@ def explain(error: yaml.MarkedYAMLError, source: _Source) -> tuple[str, int]:
     if "mapping values are not allowed" in problem:
         if re.search(r":\s", before):
             return "this text holds ': ' and must be quoted", index
-        return "this line is indented under one that already holds a value; align it with its neighbours", index
+        return (
+            "this line is indented under one that already holds a value; align it with its neighbours",
+            index,
+        )
     if "cannot start any token" in problem:
         if here == "\t":
             return "a tab stands here; YAML is indented and spaced with spaces", index

@@ -59,3 +59,5 @@ AnalysisVerb = Literal[
 ]
 ConditionName = Literal["clean", "edit", "no_edit", "random_neurons", "wrong_cell"]
 Role = Literal["target", "others", "unknown"]
+Outcome = Literal["resilient", "sensitive", "gained", "never"]
+"""What became of a fact: kept, lost, won, or never known."""

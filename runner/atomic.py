@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def whole(path: Path) -> Iterator[Path]:
     A reader sees the old file or the new one. The contents are on the disk before the name is: a power cut
     does not leave an empty file under a good name.
     """
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    scratch = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         yield scratch
         with scratch.open("rb+") as file:

@@ -1,4 +1,6 @@
-"""Check a merged tree against the grammar, and say every mistake once, at its place, in the language's words."""
+"""Check a merged tree against the grammar, and say every mistake once, at its place, in the language's
+words.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +74,12 @@ class _Translator:
             return f"{_field(path)} is a block of keys, and this is {_shape(fault['input'])}"
         if kind == "list_type":
             return f"{_field(path)} is a list, and this is {_shape(fault['input'])}"
-        limits = {"greater_than_equal": "ge", "greater_than": "gt", "less_than_equal": "le", "less_than": "lt"}
+        limits = {
+            "greater_than_equal": "ge",
+            "greater_than": "gt",
+            "less_than_equal": "le",
+            "less_than": "lt",
+        }
         if kind in limits:
             words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}[limits[kind]]
             return f"{_field(path)} is {words} {context[limits[kind]]}"
@@ -85,22 +92,18 @@ class _Translator:
 
     def block(self, path: tuple[str | int, ...]) -> type[Block]:
         """Find the model that read the block at a path."""
-        value = self.data
+        value: Any = self.data
         for step in path:
-            if isinstance(value, dict) and step in value:
-                value = value[step]
-            elif isinstance(value, list) and isinstance(step, int) and step < len(value):
-                value = value[step]
-            elif step != 0:
-                break
+            if isinstance(value, dict) and step != 0:
+                value = value.get(step)
+            elif isinstance(value, list):
+                value = value[step] if isinstance(step, int) and step < len(value) else None
         return self.blocks.get(id(value), Experiment)
 
     def unknown_key(self, path: tuple[str | int, ...]) -> str:
         key, block = str(path[-1]), self.block(path[:-1])
         known = [f.alias or name for name, f in block.model_fields.items()]
-        if block is Experiment:
-            known.append("extends")
-        elif block.__name__ == "Intervention":
+        if block is Experiment or block.__name__ == "Intervention":
             known.append("extends")
         opening = f"'{key}' is not a key here"
         advice = hint(key, block.__name__)

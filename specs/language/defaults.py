@@ -36,8 +36,8 @@ METRIC_DEFAULTS: dict[Metric, dict[str, Any]] = {
 def with_metric_defaults(localize: Localize) -> Localize:
     """Fill in the fields whose default depends on the metric.
 
-    Absent in the result are only fields that mean nothing for the metric (`rules` of stability) or whose absence is
-    the meaning: `layers` (all) and `among` (every neuron of the site).
+    Absent in the result are only fields that mean nothing for the metric (`rules` of stability) or whose
+    absence is the meaning: `layers` (all) and `among` (every neuron of the site).
     """
     fill = {name: value for name, value in METRIC_DEFAULTS[localize.metric].items()}
     fill["controls"] = RankingControls()
@@ -52,7 +52,9 @@ def with_defaults(experiment: Experiment) -> Experiment:
     """Fill in every default that depends on another field."""
     return experiment.model_copy(
         update={
-            "localize": {name: with_metric_defaults(ranking) for name, ranking in experiment.localize.items()},
+            "localize": {
+                name: with_metric_defaults(ranking) for name, ranking in experiment.localize.items()
+            },
             "interventions": {
                 name: done
                 if done.answers_of is not None

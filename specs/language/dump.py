@@ -10,13 +10,15 @@ import yaml
 from pydantic import BaseModel
 
 from specs.language.experiment import Condition, Experiment
+from specs.language.nodes import NULLS, Raw
 from specs.language.scalars import FALSE, TRUE, looks_like_number
-from specs.language.text import NULLS, Raw
 
 __all__ = ["long_form", "resolved_hash", "to_yaml"]
 
 NOT_HASHED = ("name", "description", "expect", "matrix")
-"""What cannot change a number: the words around an experiment, its claims, and a matrix that is applied already."""
+"""What cannot change a number: the words around an experiment, its claims, and a matrix that is applied
+already.
+"""
 UNORDERED = ("localize", "neurons", "vectors", "interventions", "analyses")
 """Blocks whose order changes nothing; that of entities decides whose cell is whose wrong cell."""
 
@@ -29,7 +31,11 @@ def long_form(value: Any) -> Any:
         plain = {}
         for name, field in type(value).model_fields.items():
             item = getattr(value, name)
-            empty = isinstance(item, (dict, list)) and not item and field.get_default(call_default_factory=True) == item
+            empty = (
+                isinstance(item, (dict, list))
+                and not item
+                and field.get_default(call_default_factory=True) == item
+            )
             if item is not None and not empty:
                 plain[field.alias or name] = long_form(item)
         return plain
@@ -57,9 +63,10 @@ def to_yaml(experiment: Experiment) -> str:
 def resolved_hash(experiment: Experiment, files: dict[str, str] | None = None) -> str:
     """Give twelve hex digits over everything in a resolved spec that can change its numbers.
 
-    What enters: every field but name, description, expect and matrix, with all defaults and inlined lists; the
-    order of entities, relations, prompts and values. What does not: comments, the order of keys, short or long form,
-    which file a part was written in. ``files`` adds digests of what is named and not inlined.
+    What enters: every field but name, description, expect and matrix, with all defaults and inlined
+    lists; the order of entities, relations, prompts and values. What does not: comments, the order of
+    keys, short or long form, which file a part was written in. ``files`` adds digests of what is named
+    and not inlined.
     """
     plain = long_form(experiment)
     for name in NOT_HASHED:
@@ -91,7 +98,7 @@ def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 
-def _plain_tag(dumper: yaml.SafeDumper, value: str) -> str:
+def _plain_tag(dumper: Any, value: str) -> str:
     """Give the tag with which the emitter leaves a scalar without quotes."""
     return str(dumper.resolve(yaml.ScalarNode, value, (True, False))).removeprefix("tag:yaml.org,2002:")
 

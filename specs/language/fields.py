@@ -1,7 +1,9 @@
-"""Field types of the language: sites, positions, layers, measures, objectives, conditions, and shapes of values.
+"""Field types of the language: sites, positions, layers, measures, objectives, conditions, and shapes of
+values.
 
-Each type accepts what a researcher writes (a scalar, a short form) and gives the long form of the resolved spec.
-Where a field accepts several shapes, the shape is chosen first, so that one mistake gives one message.
+Each type accepts what a researcher writes (a scalar, a short form) and gives the long form of the
+resolved spec. Where a field accepts several shapes, the shape is chosen first, so that one mistake gives
+one message.
 """
 
 from __future__ import annotations
@@ -98,7 +100,8 @@ def check_layers(value: Any) -> Any:
         return text
     if not text or looks_like_number(text) or re.match(r"[-+.\d][-+.\d%\s]*$", text):
         refuse(
-            f"'{shown(value)}' are not layers; write 4, 4-9, 80%-100%, or a set of neurons whose layers are meant"
+            f"'{shown(value)}' are not layers; write 4, 4-9, 80%-100%, or a set of neurons, "
+            "whose layers are meant"
         )
     return text
 
@@ -125,9 +128,8 @@ def check_objective(value: Any) -> Any:
     text = read_text(value)
     name, at, number = text.partition("@")
     if name not in OBJECTIVES:
-        refuse(
-            f"'{shown(text)}' is not an objective{suggest(name, OBJECTIVES) or '; choose from ' + ', '.join(OBJECTIVES)}"
-        )
+        near = suggest(name, OBJECTIVES)
+        refuse(f"'{shown(text)}' is not an objective{near or '; choose from ' + ', '.join(OBJECTIVES)}")
     if name == "top_logits":
         if not at:
             refuse("'top_logits' needs a number: `top_logits@5`")

@@ -1,6 +1,8 @@
-"""Find the files a spec names, beside the file that names them or among the shipped lists, and inline lists.
+"""Find the files a spec names, beside the file that names them or among the shipped lists, and inline
+lists.
 
-Everything happens on nodes: the lines of a list file keep their places, and the resolved spec holds the list itself.
+Everything happens on nodes: the lines of a list file keep their places, and the resolved spec holds the
+list itself.
 """
 
 from __future__ import annotations
@@ -8,11 +10,11 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from specs.language.compose import _with
 from specs.language.errors import Origin, Problem, SpecError
+from specs.language.nodes import MappingNode, Node, ScalarNode, SequenceNode, with_entry
 from specs.language.origins import join_path
 from specs.language.scalars import suggest
-from specs.language.text import MappingNode, Node, ScalarNode, SequenceNode, read_yaml
+from specs.language.text import read_yaml
 
 __all__ = ["SHIPPED", "FileReader", "is_file_name"]
 
@@ -46,15 +48,21 @@ class FileReader:
             for name, definition in definitions.entries.items():
                 replaced = self._definition(block, field, name, definition, problems)
                 if replaced is not definition:
-                    definitions = _with(definitions, name, replaced)
-            root = _with(root, block, definitions)
+                    definitions = with_entry(definitions, name, replaced)
+            root = with_entry(root, block, definitions)
         return root, problems
 
     def _definition(
         self, block: str, field: str, name: str, definition: Node, problems: list[Problem]
     ) -> Node:
         short = isinstance(definition, ScalarNode) and block in ("placeholders", "data")
-        value = definition if short else definition.entries.get(field) if isinstance(definition, MappingNode) else None
+        value = (
+            definition
+            if short
+            else definition.entries.get(field)
+            if isinstance(definition, MappingNode)
+            else None
+        )
         if not isinstance(value, ScalarNode) or value.is_null:
             return definition
         if block in ("prompts", "neurons") and not is_file_name(value.text):
@@ -76,7 +84,7 @@ class FileReader:
         if short or block == "placeholders":
             return node
         assert isinstance(definition, MappingNode)
-        return _with(definition, field, node)
+        return with_entry(definition, field, node)
 
     def find(self, value: ScalarNode) -> Path | None:
         """Look for a file beside the one that names it, then among what is shipped."""
@@ -88,7 +96,12 @@ class FileReader:
     def absent(self, value: ScalarNode) -> str:
         """Say that a file is not there, with what may have been meant."""
         place = beside(value).parent
-        there = [p.name for folder in (place, (SHIPPED / value.text).parent) if folder.is_dir() for p in folder.iterdir()]
+        there = [
+            p.name
+            for folder in (place, (SHIPPED / value.text).parent)
+            if folder.is_dir()
+            for p in folder.iterdir()
+        ]
         near = suggest(Path(value.text).name, there)
         return f"there is no file '{value.text}' beside this one or among the shipped lists{near}"
 
@@ -96,7 +109,9 @@ class FileReader:
         called = named if Path(named).is_absolute() else _called(path)
         node = read_yaml(path, called)
         if not isinstance(node, SequenceNode) or not node.items:
-            raise SpecError([Problem("a file of texts is a YAML list: `- one text` on each line", origin=node.origin)])
+            raise SpecError(
+                [Problem("a file of texts is a YAML list: `- one text` on each line", origin=node.origin)]
+            )
         self.sources.append(path)
         return node
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 __all__ = ["hint"]
 
+ABLATIONS = "zero ablation is `set: 0`, mean ablation `set: {mean: PROMPTS}`, negative ablation `scale: -1`"
 HINTS: dict[str, str] = {
     "zero": "zero ablation is `set: 0`",
     "zero_ablation": "zero ablation is `set: 0`",
     "zero_ablate": "zero ablation is `set: 0`",
-    "ablate": "zero ablation is `set: 0`, mean ablation `set: {mean: PROMPTS}`, negative ablation `scale: -1`",
-    "ablation": "zero ablation is `set: 0`, mean ablation `set: {mean: PROMPTS}`, negative ablation `scale: -1`",
+    "ablate": ABLATIONS,
+    "ablation": ABLATIONS,
     "negate": "negative ablation is `scale: -1`",
     "negative": "negative ablation is `scale: -1`",
     "negative_ablation": "negative ablation is `scale: -1`",
@@ -84,7 +85,7 @@ HINTS: dict[str, str] = {
     "imports": "a base file is `extends:`",
     "inherits": "a base file is `extends:`",
     "experiments": "what is done stands under `interventions:`",
-    "sweep": "a list or a range of values is a sweep: `scale: [0, -1, -3]`; a sweep of a whole spec is `matrix:`",
+    "sweep": "a list or a range of values is a sweep: `scale: [0, -1, -3]`; of a whole spec, `matrix:`",
 }
 """Key: what to write here, following `'key' is not a key here; `."""
 

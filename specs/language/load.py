@@ -1,8 +1,8 @@
 """Load a spec: text -> schema -> meaning; what comes out can be bound to a model and run.
 
-    >>> loaded = load("specs/first.yaml", sets=["seed=1"])
-    >>> [cell.experiment.model.id for cell in loaded.cells]
-    ['qwen2.5-coder-1.5b']
+>>> loaded = load("specs/first.yaml", sets=["seed=1"])
+>>> [cell.experiment.model.id for cell in loaded.cells]
+['qwen2.5-coder-1.5b']
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from specs.language.check import check_schema
-from specs.language.compose import combinations, inherit, parse_set, read_files, set_path
+from specs.language.compose import inherit, read_files
 from specs.language.defaults import with_defaults
 from specs.language.dump import resolved_hash, to_yaml
 from specs.language.errors import Origin, Problem, SpecError
 from specs.language.experiment import Experiment
 from specs.language.files import FileReader
+from specs.language.matrix import combinations
+from specs.language.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from specs.language.origins import Origins, join_path, split_path
-from specs.language.text import MappingNode, Node, ScalarNode, SequenceNode
+from specs.language.paths import parse_set, set_path
 
 __all__ = ["Cell", "Loaded", "Origins", "load", "resolved_hash", "to_yaml"]
 
@@ -77,7 +79,9 @@ def load(
     cells: list[Cell] = []
     warnings: list[Problem] = []
     for combination in combinations(root):
-        found, cell = _cell(combination.root, combination.label, combination.axes, Path(path), reader, check_built)
+        found, cell = _cell(
+            combination.root, combination.label, combination.axes, Path(path), reader, check_built
+        )
         problems.extend(p for p in found if p.severity == "error")
         warnings.extend(p for p in found if p.severity == "warning")
         if cell is not None:
@@ -150,7 +154,7 @@ def _axis_over(root: MappingNode, steps: Sequence[str]) -> str | None:
             over = split_path(axis)
         except ValueError:
             continue
-        if list(steps[: len(over)]) == over and not (steps[0] == "matrix"):
+        if list(steps[: len(over)]) == over and steps[0] != "matrix":
             return axis
     return None
 
@@ -182,14 +186,17 @@ def _entry(parent: MappingNode, key: str, value: Node) -> MappingNode:
 
 def _fragment(named: str) -> Problem:
     return Problem(
-        "this file has no `version: 1`, so it is a fragment: other specs can extend it, and it is not run by itself",
+        "this file has no `version: 1`, so it is a fragment: "
+        "other specs can extend it, and it is not run by itself",
         origin=Origin(named),
     )
 
 
 def _only_missing(problem: Problem) -> bool:
     """Say whether a problem is only that a fragment is no whole spec."""
-    return problem.path in ("version", "model") and ("is missing" in problem.message or " needs " in problem.message)
+    return problem.path in ("version", "model") and (
+        "is missing" in problem.message or " needs " in problem.message
+    )
 
 
 def once(problems: Iterable[Problem]) -> list[Problem]:

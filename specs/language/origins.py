@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from specs.language.errors import Origin, Problem
@@ -13,7 +14,7 @@ __all__ = ["Origins", "join_path", "split_path"]
 Step = str | int
 
 
-def join_path(steps: tuple[Step, ...] | list[Step]) -> str:
+def join_path(steps: Sequence[Step]) -> str:
     """Spell a dotted path; a name that holds a dot, a quote, a space or an = sign is put in double quotes."""
     return ".".join(_spell(str(step)) for step in steps)
 
@@ -28,7 +29,9 @@ PATH_STEP = re.compile(r'"((?:[^"\\]|\\.)*)"|([^."=]+)')
 
 
 def split_path(path: str) -> list[str]:
-    """Split a dotted path, the inverse of :func:`join_path`; raises ValueError saying what is wrong with it."""
+    """Split a dotted path, the inverse of :func:`join_path`; raises ValueError saying what is wrong with
+    it.
+    """
     steps = []
     at = 0
     while True:
@@ -52,8 +55,9 @@ def split_path(path: str) -> list[str]:
 class Origins:
     """The tree a resolved spec was read from; every node keeps its place through merging.
 
-    Paths are those of the resolved long form: keys (`from_` means `from`) and indices of lists. A short form holds
-    the paths of its long form: `localize.cell.metric` of `cell: stability` is the place of `stability`.
+    Paths are those of the resolved long form: keys (`from_` means `from`) and indices of lists. A short
+    form holds the paths of its long form: `localize.cell.metric` of `cell: stability` is the place of
+    `stability`.
     """
 
     root: Node

@@ -1,8 +1,8 @@
 """Type a scalar by the field it fills, and say in the language's words what is wrong with it.
 
-The types here (``Text``, ``Number``, ``Whole``, ``Flag`` and lists of them) read a :class:`~specs.language.text.Raw`
-as YAML 1.2 does when the field's type is known, so that `NO`, `1946`, `010`, `12:30` and `5e-1` stay texts in a text
-field. Values that are Python objects already pass through.
+The types here (``Text``, ``Number``, ``Whole``, ``Flag`` and lists of them) read a
+:class:`~specs.language.text.Raw` as YAML 1.2 does when the field's type is known, so that `NO`, `1946`,
+`010`, `12:30` and `5e-1` stay texts in a text field. Values that are Python objects already pass through.
 """
 
 from __future__ import annotations
@@ -192,7 +192,8 @@ NumberOrText = Annotated[float | str, BeforeValidator(read_number_or_text), With
 def word(kind: str, closed: Any, also: str = "", **hints: str) -> BeforeValidator:
     """Make a validator of a closed word list: `'stabilty' is not a metric; did you mean 'stability'?`.
 
-    ``closed`` is a Literal; ``also`` ends the message when no word is near; ``hints`` answers known wrong words.
+    ``closed`` is a Literal; ``also`` ends the message when no word is near; ``hints`` answers known wrong
+    words.
     """
     known = [str(w) for w in get_args(closed)]
 

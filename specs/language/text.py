@@ -1,8 +1,8 @@
 """Read YAML strictly: plain data, every scalar as it was written, every node with its place in the file.
 
-Nothing is typed here. A scalar keeps its source text, because the field it fills decides what it is: `NO`, `1946`
-and `010` are texts in a text field. What YAML has beyond plain data (tags, anchors, merge keys, several documents)
-is refused, and so is a key that is given twice.
+Nothing is typed here. A scalar keeps its source text, because the field it fills decides what it is:
+`NO`, `1946` and `010` are texts in a text field. What YAML has beyond plain data (tags, anchors, merge
+keys, several documents) is refused, and so is a key that is given twice.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from specs.language.errors import Origin, Problem, SpecError
+from specs.language.nodes import MappingNode, Node, Raw, ScalarNode, SequenceNode, document_name, plain
+from specs.language.yaml_errors import Source, explain
 
 __all__ = [
     "MappingNode",
@@ -33,65 +34,6 @@ __all__ = [
 DEEPEST = 64
 """Levels of nesting a spec may have; anything deeper is a slip or an attack."""
 
-NULLS = frozenset({"", "~", "null", "Null", "NULL"})
-
-
-class Raw(str):
-    """The text of a scalar as written, remembering whether it stood in quotes (or in a block)."""
-
-    quoted: bool
-
-    def __new__(cls, text: str, quoted: bool = False) -> Raw:
-        raw = super().__new__(cls, text)
-        raw.quoted = quoted
-        return raw
-
-
-@dataclass(frozen=True)
-class ScalarNode:
-    """One word, number or text."""
-
-    text: str
-    quoted: bool
-    origin: Origin = field(compare=False)
-
-    @property
-    def is_null(self) -> bool:
-        """Say whether this is YAML's null: nothing, `~` or `null`, without quotes."""
-        return not self.quoted and self.text in NULLS
-
-
-@dataclass(frozen=True)
-class SequenceNode:
-    """A list."""
-
-    items: tuple[Node, ...]
-    origin: Origin = field(compare=False)
-
-
-@dataclass(frozen=True)
-class MappingNode:
-    """A block of keys; ``keys`` holds the key scalars, whose places problems with a key are shown at."""
-
-    entries: dict[str, Node]
-    keys: dict[str, ScalarNode] = field(compare=False)
-    origin: Origin = field(compare=False)
-
-    def __hash__(self) -> int:
-        return id(self)
-
-
-Node = ScalarNode | SequenceNode | MappingNode
-
-
-def plain(node: Node) -> Any:
-    """Turn a tree of nodes into dicts, lists, ``Raw`` texts and None."""
-    if isinstance(node, ScalarNode):
-        return None if node.is_null else Raw(node.text, node.quoted)
-    if isinstance(node, SequenceNode):
-        return [plain(item) for item in node.items]
-    return {key: plain(value) for key, value in node.entries.items()}
-
 
 def read_yaml(path: str | Path, named: str | None = None) -> Node:
     """Read one YAML file; ``named`` is how messages call it (the path as given).
@@ -101,11 +43,6 @@ def read_yaml(path: str | Path, named: str | None = None) -> Node:
     """
     file = named or str(path)
     return parse_yaml(decode(read_bytes(Path(path), file), file), file)
-
-
-def document_name(node: Node) -> str:
-    """Name the shape of a node for messages."""
-    return {ScalarNode: "one text", SequenceNode: "a list", MappingNode: "a block of keys"}[type(node)]
 
 
 def read_bytes(path: Path, file: str) -> bytes:
@@ -152,7 +89,7 @@ def decode(data: bytes, file: str) -> str:
 
 def parse_yaml(text: str, file: str) -> Node:
     """Parse one YAML document into nodes, or raise SpecError with every problem found."""
-    source = _Source(text.replace("\r\n", "\n"), file)
+    source = Source(text.replace("\r\n", "\n"), file)
     reader = _Reader(source)
     node = reader.read()
     if reader.problems:
@@ -163,34 +100,10 @@ def parse_yaml(text: str, file: str) -> Node:
     return node
 
 
-class _Source:
-    """A text with its lines, so that an index becomes a place."""
-
-    def __init__(self, text: str, file: str) -> None:
-        self.text = text
-        self.file = file
-        self.starts = [0, *(match.end() for match in re.finditer(r"\n", text))]
-
-    def origin(self, start: int, end: int | None = None) -> Origin:
-        import bisect
-
-        start = min(start, len(self.text))
-        line = bisect.bisect_right(self.starts, start) - 1
-        first = self.starts[line]
-        last = self.text.find("\n", first)
-        shown = self.text[first : last if last >= 0 else len(self.text)]
-        stop = min(end if end is not None else start + 1, first + len(shown))
-        return Origin(self.file, line + 1, start - first + 1, max(1, stop - start), shown)
-
-    def before(self, index: int) -> str:
-        """Give the part of the line that stands before an index."""
-        return self.text[self.text.rfind("\n", 0, index) + 1 : index]
-
-
 class _Reader:
     """Turn parser events into nodes, collecting problems."""
 
-    def __init__(self, source: _Source) -> None:
+    def __init__(self, source: Source) -> None:
         self.source = source
         self.problems: list[Problem] = []
         self.anchored: set[str] = set()
@@ -202,7 +115,7 @@ class _Reader:
         self.problems.append(Problem(message, origin=origin, level="text"))
 
     def events(self) -> Iterator[Any]:
-        loader = yaml.SafeLoader(self.source.text)
+        loader: Any = yaml.SafeLoader(self.source.text)
         try:
             while loader.check_event():
                 yield loader.get_event()
@@ -215,14 +128,11 @@ class _Reader:
         try:
             events = self.events()
             for event in events:
+                start, end = _span(event)
                 if isinstance(event, yaml.DocumentStartEvent):
                     documents += 1
                     if documents == 2:
-                        self.problem(
-                            "a second document begins here; a spec is one document",
-                            event.start_mark.index,
-                            event.end_mark.index,
-                        )
+                        self.problem("a second document begins here; a spec is one document", start, end)
                         break
                 elif isinstance(event, yaml.NodeEvent):
                     node = self.node(event, events, 1)
@@ -239,7 +149,7 @@ class _Reader:
         return node
 
     def node(self, event: Any, events: Iterator[Any], depth: int) -> Node:
-        start, end = event.start_mark.index, event.end_mark.index
+        start, end = _span(event)
         if depth > DEEPEST:
             raise _TooDeep(start)
         self.refuse(event, start)
@@ -249,17 +159,17 @@ class _Reader:
             return ScalarNode(event.value, event.style is not None, self.source.origin(start, end))
         if isinstance(event, yaml.SequenceStartEvent):
             self.last_flow = None
-            items = []
+            items: list[Node] = []
             for item in events:
                 if isinstance(item, yaml.SequenceEndEvent):
-                    end = item.end_mark.index if event.flow_style else start + 1
+                    end = _span(item)[1] if event.flow_style else start + 1
                     break
                 items.append(self.node(item, events, depth + 1))
             return SequenceNode(tuple(items), self.source.origin(start, end))
         return self.mapping(event, events, depth)
 
     def mapping(self, event: Any, events: Iterator[Any], depth: int) -> MappingNode:
-        start, end = event.start_mark.index, event.start_mark.index + 1
+        start, end = _span(event)[0], _span(event)[0] + 1
         if event.flow_style:
             if self.last_flow is not None and self.last_flow == start - 1 and self.braces is None:
                 self.braces = start
@@ -269,7 +179,7 @@ class _Reader:
         keys: dict[str, ScalarNode] = {}
         for item in events:
             if isinstance(item, yaml.MappingEndEvent):
-                end = item.end_mark.index if event.flow_style else end
+                end = _span(item)[1] if event.flow_style else end
                 break
             key = self.node(item, events, depth + 1)
             self.last_flow = None
@@ -277,7 +187,7 @@ class _Reader:
             if not isinstance(key, ScalarNode):
                 if self.braces is None:
                     self.problem(
-                        f"a key is one word or text, and this is {document_name(key)}", item.start_mark.index
+                        f"a key is one word or text, and this is {document_name(key)}", _span(item)[0]
                     )
                 continue
             self.enter(key, value, entries, keys)
@@ -326,68 +236,12 @@ class _Reader:
         self.problem(message, start, start + len(word))
 
 
+def _span(event: Any) -> tuple[int, int]:
+    """Give where an event begins and ends in the text."""
+    return event.start_mark.index, event.end_mark.index
+
+
 class _TooDeep(Exception):
     def __init__(self, index: int) -> None:
         super().__init__(index)
         self.index = index
-
-
-def explain(error: yaml.MarkedYAMLError, source: _Source) -> tuple[str, int]:
-    """Say what a YAML error means for the writer of a spec, and the index where it is best shown."""
-    problem = str(error.problem)
-    context = str(error.context or "")
-    mark = error.problem_mark or error.context_mark
-    index: int = mark.index if mark is not None else 0
-    begun: int = error.context_mark.index if error.context_mark is not None else index
-    here = source.text[index : index + 1]
-    before = source.before(index)
-
-    if "mapping values are not allowed" in problem:
-        if re.search(r":\s", before):
-            return "this text holds ': ' and must be quoted", index
-        return (
-            "this line is indented under one that already holds a value; align it with its neighbours",
-            index,
-        )
-    if "cannot start any token" in problem:
-        if here == "\t":
-            return "a tab stands here; YAML is indented and spaced with spaces", index
-        return f"a text that starts with {here} must be quoted", index
-    if "expected alphabetic or numeric character" in problem:
-        sign = source.text[begun : begun + 1]
-        return f"a text that starts with {sign} must be quoted", begun
-    if context == "while scanning a simple key":
-        return "this line has no ': '; a key is followed by a colon and a space", begun
-    if "quoted scalar" in context:
-        if "escape" in problem:
-            shown = source.text[index - 1 : index + 1] if here != "\\" else source.text[index : index + 2]
-            return f"{shown} means nothing in double quotes; write \\\\ for a backslash", index
-        return "the quote that opens here is never closed", begun
-    if context.startswith("while parsing a flow") and "got ':'" in problem:
-        return "this text holds ': ' and must be quoted", index
-    if context == "while parsing a flow sequence":
-        return "the list that opens here lacks a comma or its ']'", begun
-    if context == "while parsing a flow mapping":
-        return "the block that opens here lacks a comma or its '}'", begun
-    if "undefined tag handle" in problem or context.endswith("a tag") or "tag" in problem:
-        found = re.match(r"!\S*", source.text[begun:])
-        return f"YAML tags ({found.group() if found else '!'}) are not allowed: a spec is plain data", begun
-    if "sequence entries are not allowed" in problem:
-        return "a list cannot begin here; put it on its own lines, or write [a, b]", index
-    if "mapping keys are not allowed" in problem:
-        return "a text that starts with ? must be quoted", index
-    if "expected <block end>" in problem:
-        if re.search(r"[\"'\]}]\s*$", before) and before.strip():
-            return "something follows the closing quote or bracket; quote the whole text", index
-        if "'-'" in problem or "block sequence start" in problem or "block entry" in problem:
-            return "a list item stands among keys; indent it under the key it belongs to", index
-        return "the indentation of this line fits no line above it", index
-    if "block scalar" in context:
-        return "after | or > only an indentation number, + or - and a comment may stand on the line", index
-    if "expected the node content" in problem:
-        return f"a value is expected here, and '{here}' stands here", index
-    if "directive" in context or "directive" in problem or "<document start>" in problem:
-        return "a spec is one document without directives; remove this line or quote the text", index
-    if "document separator" in problem:
-        return "--- or ... stands inside a quoted text; indent it", index
-    return f"this is not YAML: {problem}", index

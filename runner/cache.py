@@ -2,9 +2,9 @@
 
     <cache>/stages/<first two of key>/<key>.stage     a line of magic, a line of sha256, an npz archive
 
-An entry is one file, put in place by one rename: readers and any number of writers need no lock. It is checked
-on reading; one that is damaged is a miss, is said in ``notes`` and removed. The cache is a help and never a
-condition: what cannot be kept is said in ``notes`` and the run goes on.
+An entry is one file, put in place by one rename: readers and any number of writers need no lock. It is
+checked on reading; one that is damaged is a miss, is said in ``notes`` and removed. The cache is a help and
+never a condition: what cannot be kept is said in ``notes`` and the run goes on.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ class Kept:
 def key(parts: Mapping[str, Any]) -> str:
     """Hash what determines a stage's numbers: model revision, dtype, token ids, sites, edits, versions.
 
-    Canonical JSON: the order of keys does not matter, that of lists does; tuples are lists, and a whole number
-    is the same written as a float. Raises TypeError for anything JSON does not have, since its hash would
-    change from run to run, and ValueError for a number that is not finite.
+    Canonical JSON: the order of keys does not matter, that of lists does; tuples are lists, and a whole
+    number is the same written as a float. Raises TypeError for anything JSON does not have, since its hash
+    would change from run to run, and ValueError for a number that is not finite.
     """
     text = json.dumps(
         _canonical(parts), sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":")

@@ -1,0 +1,456 @@
+"""The answer in one sentence: what was found, or that nothing was, with the numbers that say so.
+
+The wording follows from the figures by fixed rules, so that two runs with like figures are described
+alike:
+
+- A winner of dominance below 2 does not stand out; below 10, the published filter, it does so weakly. - A
+sweep is described at its strongest value (the factor furthest from 1), which the spec chose before the
+run, and not at the value with the largest effect. - An effect counts as none when it is under 5 percent
+of the clean value or the interval holds the clean value; as unspecific when others have at least half of
+it; as no more than a placebo when a control has at least half of it. - Where a value is picked after the
+fact (the best multiple of an injection) the sentence says "at best", and the controls have their best
+too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from specs.language.results import InterventionResult, RankingGroup, Results, Summary
+from specs.language.words import ConditionName, Role
+
+__all__ = ["answer"]
+
+STANDS_OUT = 2.0
+CLEARLY = 10.0
+SMALL = 0.05
+COMPARABLE = 0.5
+SILENCING = (
+    "knowledge_score",
+    "relative_probability",
+    "knowledge_loss",
+    "knowledge_loss_clipped",
+    "answer_probability",
+    "accuracy",
+    "pass",
+)
+"""Measures that describe a loss, the first one that was taken."""
+INJECTING = ("pass", "accuracy", "answer_probability", "relative_probability", "knowledge_score")
+"""Measures that describe a gain, the first one that was taken."""
+LOSSES = ("knowledge_loss", "knowledge_loss_clipped")
+
+Verdict = Literal["none", "raised", "unspecific", "placebo", "specific"]
+Point = Mapping[str, float | str]
+
+
+def answer(results: Results) -> str:
+    """Say in one sentence what the run found about its first owner, and for how many others it holds."""
+    silencing = next((i for i in results.interventions.values() if not i.placeholder and i.owners), None)
+    injection = next((i for i in results.interventions.values() if i.placeholder and i.owners), None)
+    main = silencing or injection
+    group = _first_group(results, main)
+    owner = main.owners[0] if main else group.key if group else None
+    if owner is None:
+        return "Nothing was ranked and nothing was edited, so there is nothing to say."
+    parts = [_cell(results, group)] if group else []
+    if silencing:
+        parts.append(_silencing(results, silencing, owner, group))
+        parts += _others_with_an_effect(results, silencing, owner)
+    if injection and owner in injection.owners:
+        parts.append(_injection(results, injection, owner, group))
+    if main is None:
+        parts.append("nothing was done to it")
+    text = "; ".join(parts)
+    return text[0].upper() + text[1:] + "."
+
+
+# -- the cell -----------------------------------------------------------------------------------------------
+
+
+def _first_group(results: Results, main: InterventionResult | None) -> RankingGroup | None:
+    """Find the ranking of the first owner that is edited, or the first ranking of a name itself."""
+    groups = [g for ranking in results.rankings.values() for g in ranking.groups.values() if g.neurons]
+    if main is not None:
+        own = [g for g in groups if g.key == main.owners[0]]
+        edited = main.neurons.get(main.owners[0], [])
+        return next((g for g in own if g.chosen == edited), own[0] if own else None)
+    return next((g for g in groups if g.variant is None), groups[0] if groups else None)
+
+
+def _cell(results: Results, group: RankingGroup) -> str:
+    best = group.neurons[0]
+    ranking = next(r for r in results.rankings.values() if group in r.groups.values())
+    if ranking.metric == "random":
+        return f"{best.address} was drawn at random for {group.label}"
+    rivals = [key for key in ranking.shared_winners.get(best.address, []) if key != group.key]
+    rivals = [key for key in rivals if ranking.groups[key].entity != group.entity]
+    if rivals:
+        names = _listed([ranking.groups[key].label for key in rivals])
+        return (
+            f"{best.address} ranks first for {group.label} but also for {names}, so it is nobody's own cell"
+        )
+    if best.dominance is None:
+        return f"{best.address} ranks first for {group.label} by {ranking.metric.replace('_', ' ')}"
+    if best.dominance < STANDS_OUT:
+        figure = f"the best is {best.address}, dominance {best.dominance:.1f}"
+        return f"no neuron stands out for {group.label} ({figure})"
+    how = "stands out" if best.dominance >= CLEARLY else "stands out weakly"
+    return f"{best.address} {how} for {group.label} (dominance {best.dominance:.1f})"
+
+
+# -- silencing ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Effect:
+    """What an edit did to its owner, beside what it did to others and what the controls did."""
+
+    measure: str
+    point: Point
+    base: float
+    target: Summary
+    others: Summary | None
+    others_loss: float | None
+    random: tuple[float, ...]
+    """Mean of each draw of random neurons."""
+    wrong: float | None
+    verdict: Verdict
+
+
+def _silencing(results: Results, done: InterventionResult, owner: str, group: RankingGroup | None) -> str:
+    if done.n_known == 0:
+        asked = "the one question" if done.n_asked == 1 else f"any of the {done.n_asked} questions"
+        return f"the model does not know the answer to {asked} asked, so no effect can be measured"
+    effect = _effect(done, owner)
+    if effect is None:
+        return f"no measure of {done.name} is defined for {_label(results, owner)}"
+    how = _doing(done, effect.point, _edited(done, owner, group))
+    name = _words(effect.measure)
+    found = f"{_number(effect.target.mean)}{_interval(effect.target)} over {_questions(effect.target.n)}"
+    random = _draws(done, owner, effect.random)
+    if effect.verdict == "none":
+        text = f"{how} leaves {name} at {found}, against {_number(effect.base)} without"
+        return f"{text} (random neurons: {_range(effect.random)})" if effect.random else text
+    text = f"{how} takes {name} from {_number(effect.base)} to {found}"
+    if effect.verdict == "unspecific":
+        assert effect.others is not None
+        return (
+            f"{text}, but that of others to {_number(effect.others.mean)} too, so the effect is not specific"
+        )
+    if effect.verdict == "placebo":
+        who, value = _strongest_control(results, done, owner, effect)
+        return f"{text}, but {who} takes it to {_number(value)} as well, so it is no more than a placebo"
+    if effect.others is None or effect.others_loss is None:
+        beside = "nobody else was asked"
+    else:
+        verb = "stay at" if abs(effect.others_loss) < SMALL else "go to"
+        beside = f"others {verb} {_number(effect.others.mean)}"
+    control = f"{random} at {_range(effect.random)}" if effect.random else "no random neurons were tried"
+    return f"{text} while {beside} and {control}"
+
+
+def _effect(done: InterventionResult, owner: str) -> _Effect | None:
+    """Read the effect at the strongest value, by the first measure that has a value there."""
+    for measure in _measures(done, SILENCING):
+        point = _strongest(done)
+        target = _find(done, owner, "edit", "target", measure, point)
+        base = _base(done, owner, "target", measure)
+        if target is None or target.mean is None or base is None:
+            continue
+        others, others_base = _find(done, owner, "edit", "others", measure, point), None
+        if others is not None and others.mean is not None:
+            others_base = _base(done, owner, "others", measure)
+        others_loss = None
+        if others is not None and others.mean is not None and others_base is not None:
+            others_loss = _loss(measure, others_base, others.mean)
+        effect = _Effect(
+            measure=measure,
+            point=point,
+            base=base,
+            target=target,
+            others=others,
+            others_loss=others_loss,
+            random=_control(done, owner, "random_neurons", measure, point),
+            wrong=next(iter(_control(done, owner, "wrong_cell", measure, point)), None),
+            verdict="specific",
+        )
+        return replace(effect, verdict=_verdict(effect))
+    return None
+
+
+def _verdict(effect: _Effect) -> Verdict:
+    target = effect.target
+    assert target.mean is not None
+    own = _loss(effect.measure, effect.base, target.mean)
+    unsure = target.low is not None and target.high is not None and target.low <= effect.base <= target.high
+    if unsure or abs(own) < SMALL:
+        return "none"
+    if effect.others_loss is not None and _as_much(effect.others_loss, own):
+        return "unspecific"
+    losses = [_loss(effect.measure, effect.base, mean) for mean in _controls(effect)]
+    if any(_as_much(loss, own) for loss in losses):
+        return "placebo"
+    return "specific" if own > 0 else "raised"
+
+
+def _as_much(other: float, own: float) -> bool:
+    """Tell whether another effect goes the same way and is at least half as large."""
+    return other / own >= COMPARABLE
+
+
+def _loss(measure: str, base: float, value: float) -> float:
+    """Give the loss as a fraction of the base, positive where knowledge is lost."""
+    if measure in LOSSES:
+        return value - base
+    return (base - value) / abs(base) if base else 0.0
+
+
+def _strongest(done: InterventionResult) -> dict[str, float | str]:
+    """Choose the point furthest from doing nothing: factor from 1, other numbers from 0, cuts at their
+    first.
+    """
+    point: dict[str, float | str] = {}
+    for axis, values in done.axes.items():
+        numbers = [v for v in values if not isinstance(v, str)]
+        if axis.startswith(("scale", "set", "times")) and numbers:
+            neutral = 1.0 if axis.startswith("scale") else 0.0
+            point[axis] = max(numbers, key=lambda v: (abs(v - neutral), -v))
+        else:
+            point[axis] = values[0]
+    return point
+
+
+def _controls(effect: _Effect) -> tuple[float, ...]:
+    return (*effect.random, *([effect.wrong] if effect.wrong is not None else []))
+
+
+def _strongest_control(
+    results: Results, done: InterventionResult, owner: str, effect: _Effect
+) -> tuple[str, float]:
+    """Find the control whose value is furthest along the way of the edit, and name it."""
+    assert effect.target.mean is not None
+    sign = 1 if effect.target.mean > effect.base else -1
+    several = len(done.neurons.get(owner, [])) > 1
+    kind = (
+        ("random set of neurons", "random sets of neurons")
+        if several
+        else ("random neuron", "random neurons")
+    )
+    n = len(effect.random)
+    named = f"one of {_count(n)} {kind[1]}" if n > 1 else f"a {kind[0]}"
+    found = [(named, mean) for mean in effect.random]
+    if effect.wrong is not None:
+        other = done.wrong_owner.get(owner)
+        found.append((f"the cell of {_label(results, other)}" if other else "another cell", effect.wrong))
+    return max(found, key=lambda pair: sign * pair[1])
+
+
+def _others_with_an_effect(results: Results, done: InterventionResult, owner: str) -> list[str]:
+    """Count the other owners whose neurons have a specific effect."""
+    rest = [o for o in done.owners if o != owner]
+    found = sum(1 for o in rest if (effect := _effect(done, o)) is not None and effect.verdict == "specific")
+    if not rest:
+        return []
+    if len(rest) == 1:
+        return [f"{'a' if found else 'no'} specific effect is found for {_label(results, rest[0])}"]
+    return [f"a specific effect is found for {_count(found)} of the {_count(len(rest))} others"]
+
+
+# -- injection ----------------------------------------------------------------------------------------------
+
+
+def _injection(results: Results, done: InterventionResult, owner: str, group: RankingGroup | None) -> str:
+    """Say what the neurons bring back at a placeholder at best, and the controls at theirs."""
+    if done.n_known == 0:
+        return "the model knows none of the answers that an injection could bring back"
+    where = f"at the placeholder {done.placeholder}"
+    for measure in _measures(done, INJECTING):
+        base = _base(done, owner, "target", measure)
+        best = _best(done, owner, "edit", measure)
+        if best is None or best.mean is None:
+            continue
+        controls = {
+            condition: found.mean
+            for condition in CONTROLS
+            if (found := _best(done, owner, condition, measure)) is not None and found.mean is not None
+        }
+        how = _doing(done, best.axes, _edited(done, owner, group))
+        name = _words(measure)
+        if base is None:
+            text = f"{where}, {how} gives {name} of {_number(best.mean)}{_interval(best)}"
+            return f"{text}, and nothing was run without it to compare"
+        if best.mean - base < SMALL:
+            figures = f"{name.removeprefix('the ')} {_number(best.mean)}, {_number(base)} without"
+            return f"{where}, {how} brings nothing back ({figures})"
+        text = f"{where}, {how} takes {name} from {_number(base)} to {_number(best.mean)}{_interval(best)}"
+        tried = len({tuple(s.axes.items()) for s in _all(done, owner, "edit", "target", measure)})
+        if tried > 1:
+            text += f" at best (of {_count(tried)} values)"
+        beside = _beside(controls)
+        if any(v - base >= COMPARABLE * (best.mean - base) for v in controls.values()):
+            return f"{text}, but {beside}, so it is no more than a placebo"
+        return f"{text}, while {beside}" if beside else f"{text}, with no control to compare"
+    return f"no measure of {done.name} is defined for {_label(results, owner)}"
+
+
+def _beside(controls: Mapping[ConditionName, float]) -> str:
+    """Say how far the controls take the measure at their best."""
+    said = []
+    if "random_neurons" in controls:
+        said.append(f"random neurons take it to {_number(controls['random_neurons'])}")
+    if "wrong_cell" in controls:
+        verb = "" if said else "takes it "
+        said.append(f"another's cell {verb}to {_number(controls['wrong_cell'])}")
+    return " and ".join(said)
+
+
+CONTROLS: tuple[ConditionName, ...] = ("random_neurons", "wrong_cell")
+
+
+# -- reading results ----------------------------------------------------------------------------------------
+
+
+def _measures(done: InterventionResult, preferred: Iterable[str]) -> list[str]:
+    """List the measures that were taken, the most telling first."""
+    return [m for word in preferred for m in done.measures if m.split("@")[0] == word]
+
+
+def _all(
+    done: InterventionResult, owner: str, condition: ConditionName, role: Role, measure: str
+) -> list[Summary]:
+    return [
+        s
+        for s in done.summaries
+        if s.edited == owner
+        and s.condition == condition
+        and s.role == role
+        and s.measure == measure
+        and s.relation is None
+    ]
+
+
+def _find(
+    done: InterventionResult, owner: str, condition: ConditionName, role: Role, measure: str, point: Point
+) -> Summary | None:
+    found = _all(done, owner, condition, role, measure)
+    return next((s for s in found if s.axes == point), None)
+
+
+def _base(done: InterventionResult, owner: str, role: Role, measure: str) -> float | None:
+    """Give the value without the edit: with placeholder and freeze alone where there are such, else clean."""
+    conditions: tuple[ConditionName, ...] = ("no_edit",) if done.placeholder else ("no_edit", "clean")
+    for condition in conditions:
+        found = _all(done, owner, condition, role, measure)
+        if found and found[0].mean is not None:
+            return found[0].mean
+    return None
+
+
+def _control(
+    done: InterventionResult, owner: str, condition: ConditionName, measure: str, point: Point
+) -> tuple[float, ...]:
+    """Give the mean of each draw of a control, or its one mean."""
+    found = _find(done, owner, condition, "target", measure, point)
+    if found is None or found.mean is None:
+        return ()
+    return tuple(found.draws or [found.mean])
+
+
+def _best(done: InterventionResult, owner: str, condition: ConditionName, measure: str) -> Summary | None:
+    found = [s for s in _all(done, owner, condition, "target", measure) if s.mean is not None]
+    return max(found, key=lambda s: s.mean if s.mean is not None else 0.0, default=None)
+
+
+# -- words --------------------------------------------------------------------------------------------------
+
+
+def _label(results: Results, owner: str) -> str:
+    """Give the name behind a key."""
+    for ranking in results.rankings.values():
+        if owner in ranking.groups:
+            return ranking.groups[owner].label
+    return owner
+
+
+def _edited(done: InterventionResult, owner: str, group: RankingGroup | None) -> str:
+    """Name what was edited: ``it`` for the neuron that the sentence is about."""
+    edited = done.neurons.get(owner, [])
+    if group is not None and edited == [group.neurons[0].address]:
+        return "it"
+    return edited[0] if len(edited) == 1 else f"{len(edited)} neurons"
+
+
+def _doing(done: InterventionResult, point: Point, what: str) -> str:
+    """Say the edit as an activity: ``multiplying it by -3``."""
+    said: list[str] = []
+    rest: list[str] = []
+    for axis, value in point.items():
+        if axis == "scale":
+            said.append(
+                f"silencing {what} (factor 0)" if value == 0 else f"multiplying {what} by {_factor(value)}"
+            )
+        elif axis == "set":
+            said.append(f"setting {what} to {_factor(value)}")
+        elif axis == "times":
+            said.append(f"setting {what} to {_factor(value)} times its usual value")
+        else:
+            rest.append(f"{axis} {_factor(value)}")
+    text = said[0] if said else f"{done.title} of {what}"
+    rest += [f"then {more}" for more in said[1:]]
+    return f"{text} ({', '.join(rest)})" if rest else text
+
+
+def _draws(done: InterventionResult, owner: str, means: Sequence[float]) -> str:
+    """Name the draws: ``five random neurons``, or sets of neurons where several are edited."""
+    if len(done.neurons.get(owner, [])) > 1:
+        return (
+            "a random set of neurons" if len(means) == 1 else f"{_count(len(means))} random sets of neurons"
+        )
+    return "a random neuron" if len(means) == 1 else f"{_count(len(means))} random neurons"
+
+
+def _range(means: Sequence[float]) -> str:
+    low, high = _number(min(means)), _number(max(means))
+    return low if low == high else f"{low} to {high}"
+
+
+def _interval(summary: Summary) -> str:
+    if summary.low is None or summary.high is None:
+        return ""
+    return f" [{_number(summary.low)}, {_number(summary.high)}]"
+
+
+def _number(value: float | None) -> str:
+    """Give two decimals (three digits above 100), and no minus before a zero."""
+    if value is None:
+        return "no value"
+    text = f"{value:.2f}" if abs(value) < 100 else f"{value:.3g}"
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
+def _factor(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
+
+
+def _words(measure: str) -> str:
+    if measure == "answer_probability":
+        return "the probability of the answer"
+    return measure if "@" in measure else f"the {measure.replace('_', ' ')}"
+
+
+def _questions(n: int) -> str:
+    return "one question" if n == 1 else f"{n} questions"
+
+
+def _count(n: int) -> str:
+    words = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+    return words[n] if n < len(words) else str(n)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """List names, at most three of them by name."""
+    if len(names) > 3:
+        return f"{_count(len(names))} others"
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]

@@ -57,7 +57,7 @@ def summarise(rows: Sequence[Row], measures: Sequence[str], axes: Iterable[str],
     lists both. Measures whose value is a text have no mean. Raises ValueError for a row with a sweep that is
     not in ``axes``.
     """
-    numeric = [word for word in measures if parse(word)[0].unit != "text"]
+    numeric = _numeric(measures)
     table = _table(rows, numeric, tuple(axes))
     cells, _ = _stars(table)
     figures = [_figures(table, m, seed) for m in range(len(numeric))]
@@ -85,24 +85,29 @@ def summarise(rows: Sequence[Row], measures: Sequence[str], axes: Iterable[str],
     return summaries
 
 
-def count_asked(rows: Iterable[Row]) -> tuple[int, int]:
-    """Count the different questions about entities that were asked, and those the clean model knows."""
+def count_asked(rows: Sequence[Row]) -> tuple[int, int]:
+    """Count the different questions about entities that were asked, and those the clean model knows.
+
+    Counted over the clean runs where there are such, since a placeholder makes another prompt of a question.
+    """
+    questions = [row for row in rows if row.asked.role != "unknown"]
+    clean = [row for row in questions if row.asked.condition == "clean"]
     asked: set[int] = set()
     known: set[int] = set()
-    for row in rows:
-        if row.asked.role != "unknown":
-            asked.add(row.asked.prompt_id)
-            if row.known is not False:
-                known.add(row.asked.prompt_id)
+    for row in clean or questions:
+        asked.add(row.asked.prompt_id)
+        if row.known is not False:
+            known.add(row.asked.prompt_id)
     return len(asked), len(known)
 
 
 def left_out(rows: Iterable[Row], measures: Sequence[str]) -> list[LeftOut]:
     """List what no mean holds: questions the clean model does not know, and values that are undefined.
 
-    One entry for each question, or for each measure, question and reason, with the number of rows it
-    concerns.
+    One entry for each question, or for each measure, question and reason, with the number of rows. Texts are
+    not looked at, since no mean holds them.
     """
+    numeric = _numeric(measures)
     unknown: Counter[tuple[str, str]] = Counter()
     undefined: Counter[tuple[str, str, str]] = Counter()
     for row in rows:
@@ -110,7 +115,7 @@ def left_out(rows: Iterable[Row], measures: Sequence[str]) -> list[LeftOut]:
         if row.known is False:
             unknown[where, what] += 1
             continue
-        for measure in measures:
+        for measure in numeric:
             if row.values[measure] is None:
                 undefined[where, f"{measure} of {what}", row.reasons[measure]] += 1
     listed = [
@@ -122,6 +127,10 @@ def left_out(rows: Iterable[Row], measures: Sequence[str]) -> list[LeftOut]:
         for (where, what, reason), n in sorted(undefined.items())
     ]
     return listed
+
+
+def _numeric(measures: Sequence[str]) -> list[str]:
+    return [word for word in measures if parse(word)[0].unit != "text"]
 
 
 def _name(asked: Asked) -> str:

@@ -172,6 +172,11 @@ def test_what_the_model_does_not_know_is_in_no_mean():
     assert count_asked([*rows, row(0.0, 9, role="unknown")]) == (4, 3)
 
 
+def test_a_question_asked_with_a_placeholder_is_one_question():
+    rows = [row(1.0, 0, condition="clean"), row(0.2, 7), row(1.0, 1, condition="clean", known=False)]
+    assert count_asked(rows) == (2, 1)
+
+
 def test_undefined_values_are_in_no_mean_and_in_no_count():
     summary = one([row(0.2, 0), row(None, 1), row(0.4, 2)])
     assert (summary.n, summary.mean) == (2, pytest.approx(0.3))
@@ -293,7 +298,8 @@ def test_what_no_mean_holds_is_listed_with_its_reason():
         row(None, 1, relation="child", condition="clean"),
         row(None, 2, entity=None, relation=None),
     ]
-    assert [(entry.what, entry.reason, entry.where) for entry in left_out(rows, [KS])] == [
+    rows = [replace(one, values={"text@3": None} | one.values) for one in rows]
+    assert [(entry.what, entry.reason, entry.where) for entry in left_out(rows, [KS, "text@3"])] == [
         ("wife/trump", "the clean model does not know the answer (1 row)", "amnesia"),
         ("knowledge_score of child/trump", "no stranger was asked (2 rows)", "amnesia"),
         ("knowledge_score of question 00002", "no stranger was asked (1 row)", "amnesia"),

@@ -65,7 +65,8 @@ class Block(BaseModel):
             return dict(cls.words[value])
         if cls.main and isinstance(value, (str, int, float)):
             return {cls.main: value}
-        keys = ", ".join(f.alias or name for name, f in cls.model_fields.items())
+        names = [f.alias or name for name, f in cls.model_fields.items()]
+        keys = ", ".join(names if len(names) < 8 else [*names[:6], "..."])
         found = "a list" if isinstance(value, list) else "empty" if value is None else f"'{shown(value)}'"
         words = "".join(f" or `{word}`" for word in cls.words)
         refuse(f"{cls.noun} is a block of keys ({keys}){words}, and this is {found}")

@@ -5,11 +5,12 @@ words.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from specs.language.errors import Origin, Problem
+from specs.language.errors import Problem
 from specs.language.experiment import Block, Experiment
 from specs.language.fields import TAG
 from specs.language.hints import hint
@@ -18,6 +19,10 @@ from specs.language.scalars import nearest
 from specs.language.text import Node, plain
 
 __all__ = ["check_schema"]
+
+Path = tuple[str | int, ...]
+OPERANDS = frozenset({"value", "values", "amount", "by", "to", "factor", "factors", "multiplier"})
+"""Keys that go with a foreign `op:`."""
 
 
 def check_schema(root: Node, origins: Origins) -> tuple[Experiment | None, list[Problem]]:
@@ -28,15 +33,7 @@ def check_schema(root: Node, origins: Origins) -> tuple[Experiment | None, list[
         return Experiment.model_validate(data, context=blocks), []
     except ValidationError as error:
         faults = error.errors(include_url=False)
-    translator = _Translator(data, blocks, origins)
-    foreign = {translator.path(f)[:-1] for f in faults if f["type"] == "extra_forbidden"}
-    problems = [
-        translator.problem(fault)
-        for fault in faults
-        # a key misspelt also leaves its field missing: one mistake, one message
-        if not (fault["type"] == "missing" and translator.path(fault)[:-1] in foreign)
-    ]
-    return None, list(dict.fromkeys(problems))
+    return None, _Translator(data, blocks, origins).problems(faults)
 
 
 class _Translator:
@@ -45,31 +42,59 @@ class _Translator:
         self.blocks = blocks
         self.origins = origins
 
-    def path(self, fault: Any) -> tuple[str | int, ...]:
+    def problems(self, faults: Sequence[Any]) -> list[Problem]:
+        """Translate faults, one message for each mistake.
+
+        A foreign key is reported alone: that the key it stands for is missing says nothing new. Foreign keys
+        of one block with the same advice, and missing keys of one block, make one message.
+        """
+        foreign: dict[Path, dict[str, list[str]]] = {}
+        missing: dict[Path, list[str]] = {}
+        for fault in faults:
+            path = self.path(fault)
+            if fault["type"] == "extra_forbidden":
+                key = str(path[-1])
+                foreign.setdefault(path[:-1], {}).setdefault(self.advice(path), []).append(key)
+            elif fault["type"] == "missing":
+                missing.setdefault(path[:-1], []).append(str(path[-1]))
+        found: list[Problem] = []
+        told: set[Path] = set()
+        for fault in faults:
+            path = self.path(fault)
+            kind = fault["type"]
+            above = path[:-1]
+            if kind == "extra_forbidden":
+                if above not in told:
+                    told.add(above)
+                    found.extend(self.foreign(above, foreign[above]))
+            elif kind == "missing":
+                if above not in told and above not in foreign:
+                    told.add(above)
+                    found.append(self.missing(above, missing[above]))
+            else:
+                found.append(self.problem(fault, path))
+        return list(dict.fromkeys(found))
+
+    def path(self, fault: Any) -> Path:
         """Give the path of a fault without the tags of shapes."""
         steps = [s for s in fault["loc"] if not (isinstance(s, str) and (s.startswith(TAG) or s == "[key]"))]
         return tuple(str(s) if isinstance(s, str) else s for s in steps)
 
-    def problem(self, fault: Any) -> Problem:
-        path = self.path(fault)
+    def problem(self, fault: Any, path: Path) -> Problem:
         kind, context = fault["type"], fault.get("ctx", {})
-        on_key = kind == "extra_forbidden" or (bool(fault["loc"]) and fault["loc"][-1] == "[key]")
+        on_key = bool(fault["loc"]) and fault["loc"][-1] == "[key]"
         if kind == "spec":
             message = context["message"]
             if context["at"]:
                 path, on_key = (*path, context["at"]), True
         else:
             message = self.message(kind, path, context, fault)
-        origin: Origin | None = self.origins.key(*path) if on_key else self.origins.at(*path)
+        origin = self.origins.key(*path) if on_key else self.origins.at(*path)
         return Problem(message, path=self.origins.written(*path), origin=origin, level="schema")
 
-    def message(self, kind: str, path: tuple[str | int, ...], context: dict[str, Any], fault: Any) -> str:
+    def message(self, kind: str, path: Path, context: dict[str, Any], fault: Any) -> str:
         if kind == "value_error":
             return str(context["error"])
-        if kind == "extra_forbidden":
-            return self.unknown_key(path)
-        if kind == "missing":
-            return self.missing(path)
         if kind == "dict_type":
             return f"{_field(path)} is a block of keys, and this is {_shape(fault['input'])}"
         if kind == "list_type":
@@ -90,7 +115,7 @@ class _Translator:
             return f"{_field(path)} holds {bound} {number} value{'s' if number != 1 else ''}"
         return re.sub(r"^Input should", f"{_field(path)} should", fault["msg"])
 
-    def block(self, path: tuple[str | int, ...]) -> type[Block]:
+    def block(self, path: Path) -> type[Block]:
         """Find the model that read the block at a path."""
         value: Any = self.data
         for step in path:
@@ -100,34 +125,76 @@ class _Translator:
                 value = value[step] if isinstance(step, int) and step < len(value) else None
         return self.blocks.get(id(value), Experiment)
 
-    def unknown_key(self, path: tuple[str | int, ...]) -> str:
+    def advice(self, path: Path) -> str:
+        """Say what to do about a foreign key."""
         key, block = str(path[-1]), self.block(path[:-1])
-        known = [f.alias or name for name, f in block.model_fields.items()]
+        known = _keys(block)
         if block is Experiment or block.__name__ == "Intervention":
             known.append("extends")
-        opening = f"'{key}' is not a key here"
-        advice = hint(key, block.__name__)
-        near = nearest(key, known, 0.75 if advice else 0.6)
-        if near and not advice:
-            return f"{opening}; did you mean '{near}'?"
-        if advice:
-            return f"{opening}; {advice}"
+        told = hint(key, block.__name__)
+        if told:
+            return told
+        near = nearest(key, known)
+        if near:
+            return f"did you mean '{near}'?"
         home = _home(key)
-        if home:
-            return f"{opening}; it belongs to {home}"
-        return f"{opening}; the keys of {block.noun} are {', '.join(known)}"
+        return f"it belongs to {home}" if home else f"the keys of {block.noun} are {', '.join(known)}"
 
-    def missing(self, path: tuple[str | int, ...]) -> str:
-        field = str(path[-1])
-        block = self.block(path[:-1])
-        if block is Experiment and field == "model":
-            return "`model:` is missing: the model this is run on, such as `model: qwen2.5-coder-1.5b`"
-        found = next((f for n, f in block.model_fields.items() if (f.alias or n) == field), None)
-        what = (found.description or "").rstrip(".") if found else ""
-        return f"{block.noun} needs `{field}:` ({what[:1].lower()}{what[1:]})"
+    def foreign(self, above: Path, advised: dict[str, list[str]]) -> list[Problem]:
+        """Report the foreign keys of one block."""
+        spelled_out = [told for told in advised if told.startswith("the verb itself")]
+        if spelled_out:
+            # {op: scale, value: -1} is one mistake
+            advised = {
+                told: keys
+                for told, keys in advised.items()
+                if told in spelled_out or not OPERANDS & set(keys)
+            }
+        found = []
+        for told, keys in advised.items():
+            listing = _and([f"'{key}'" for key in keys])
+            verb = "is not a key" if len(keys) == 1 else "are not keys"
+            if len(keys) > 1 and told.startswith("it belongs"):
+                told = told.replace("it belongs", "they belong")
+            path = (*above, keys[0])
+            found.append(
+                Problem(
+                    f"{listing} {verb} here; {told}",
+                    path=self.origins.written(*path),
+                    origin=self.origins.key(*path),
+                    level="schema",
+                )
+            )
+        return found
+
+    def missing(self, above: Path, fields: list[str]) -> Problem:
+        """Report the keys that a block lacks."""
+        block = self.block(above)
+        if block is Experiment and fields == ["model"]:
+            message = "`model:` is missing: the model this is run on, such as `model: qwen2.5-coder-1.5b`"
+        else:
+            listing = [f"`{name}:` ({self.what(block, name)})" for name in fields]
+            message = f"{block.noun} needs {_and(listing)}"
+        return Problem(
+            message, path=self.origins.written(*above), origin=self.origins.at(*above), level="schema"
+        )
+
+    def what(self, block: type[Block], field: str) -> str:
+        """Say what a field is, from its description."""
+        found = next(f for n, f in block.model_fields.items() if (f.alias or n) == field)
+        text = (found.description or "").rstrip(".")
+        return text[:1].lower() + text[1:]
 
 
-def _field(path: tuple[str | int, ...]) -> str:
+def _keys(block: type[Block]) -> list[str]:
+    return [field.alias or name for name, field in block.model_fields.items()]
+
+
+def _and(words: list[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _field(path: Path) -> str:
     names = [s for s in path if isinstance(s, str)]
     return f"`{names[-1]}`" if names else "this"
 

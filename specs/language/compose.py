@@ -207,13 +207,17 @@ def _conflict(own: MappingNode, path: str) -> Problem:
     )
 
 
-def inherit(root: MappingNode) -> tuple[MappingNode, list[Problem]]:
-    """Resolve `extends` between interventions; the fields of the heir replace those of its base."""
+def inherit(root: MappingNode) -> tuple[MappingNode, list[Problem], set[str]]:
+    """Resolve `extends` between interventions; the fields of the heir replace those of its base.
+
+    Gives the tree, the problems, and the names whose base could not be found.
+    """
     block = root.entries.get("interventions")
     if not isinstance(block, MappingNode):
-        return root, []
+        return root, [], set()
     problems: list[Problem] = []
     done: dict[str, Node] = {}
+    orphans: set[str] = set()
 
     def resolve(name: str, chain: tuple[str, ...]) -> Node:
         node = block.entries[name]
@@ -221,29 +225,38 @@ def inherit(root: MappingNode) -> tuple[MappingNode, list[Problem]]:
             return done.setdefault(name, node)
         base = node.entries["extends"]
         alone = with_entry(node, "extends", None)
-        path = join_path(["interventions", name, "extends"])
         if is_null(base):
             return done.setdefault(name, alone)
-        if not isinstance(base, ScalarNode):
-            problems.append(Problem("`extends` names one other intervention", path, base.origin))
-        elif base.text not in block.entries:
-            others = [other for other in block.entries if other != name]
-            near = suggest(base.text, others) or (f"; there are {', '.join(others)}" if others else "")
-            problems.append(Problem(f"'{base.text}' is not an intervention{near}", path, base.origin))
-        elif base.text in (*chain, name):
-            circle = (*chain, name)
-            names = " -> ".join((*circle[circle.index(base.text) :], base.text))
-            if base.text == name or not any("extend each other" in p.message for p in problems):
-                what = "extends itself" if base.text == name else f"extend each other: {names}"
-                opening = f"'{name}' {what}" if base.text == name else f"these interventions {what}"
-                problems.append(Problem(opening, path, base.origin))
-        else:
+        wrong = _wrong_base(base, block, (*chain, name))
+        if wrong is None:
+            assert isinstance(base, ScalarNode)
             below = resolve(base.text, (*chain, name))
+            if base.text in orphans:
+                orphans.add(name)
             if isinstance(below, MappingNode):
                 return done.setdefault(name, _overlay(below, alone))
+        else:
+            orphans.add(name)
+            problems.append(Problem(wrong, join_path(["interventions", name, "extends"]), base.origin))
         return done.setdefault(name, alone)
 
     resolved = block
     for name in block.entries:
         resolved = with_entry(resolved, name, resolve(name, ()))
-    return with_entry(root, "interventions", resolved), problems
+    return with_entry(root, "interventions", resolved), problems, orphans
+
+
+def _wrong_base(base: Node, block: MappingNode, chain: tuple[str, ...]) -> str | None:
+    """Say what is wrong with the intervention that another one extends."""
+    if not isinstance(base, ScalarNode):
+        return "`extends` names one other intervention"
+    if base.text == chain[-1]:
+        return f"'{base.text}' extends itself"
+    if base.text in chain:
+        circle = (*chain[chain.index(base.text) :], base.text)
+        return f"these interventions extend each other: {' -> '.join(circle)}"
+    if base.text in block.entries:
+        return None
+    others = [other for other in block.entries if other != chain[-1]]
+    near = suggest(base.text, others) or (f"; there are {', '.join(others)}" if others else "")
+    return f"'{base.text}' is not an intervention{near}"

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, WithJsonSch
 from specs.language.scalars import (
     listed,
     looks_like_number,
+    nearest,
     one_or_many,
     read_number_or_text,
     read_text,
@@ -244,7 +245,13 @@ def keyed_shape(keys: dict[str, tuple[str, ...]], scalars: Callable[[Any], str] 
         has = set(value) if isinstance(value, dict) else {k for k in type(value).model_fields}
         counts = {tag: len(has & set(names)) for tag, names in keys.items()}
         best = max(counts, key=lambda tag: counts[tag])
-        return TAG + (best if counts[best] else list(keys)[-1])
+        if not counts[best]:
+            # a key misspelt: the block whose key it is most like; of equals the last
+            near = {
+                tag: sum(nearest(key, names, 0.7) is not None for key in has) for tag, names in keys.items()
+            }
+            best = max(reversed(near), key=lambda tag: near[tag])
+        return TAG + best
 
     return Discriminator(choose)
 

@@ -89,7 +89,7 @@ def load(
     if "version" not in files.own.entries:
         problems = [p for p in problems if not _only_missing(p)]
     if problems:
-        raise SpecError(once(problems))
+        raise SpecError(in_order(once(problems), named))
     sources = tuple(dict.fromkeys([*files.sources, *reader.sources]))
     name = cells[0].experiment.name
     return Loaded(Path(path), name, tuple(cells), tuple(once(warnings)), sources, sets)
@@ -99,11 +99,13 @@ def _cell(
     root: MappingNode, label: str, axes: Mapping[str, str], path: Path, reader: FileReader, check_built: bool
 ) -> tuple[list[Problem], Cell | None]:
     """Check one combination; levels that need the one before are not checked when that one failed."""
-    root, problems = inherit(root)
+    root, problems, orphans = inherit(root)
     root, absent = reader.resolve(root)
     root = _resolve_axes(root, axes)
     origins = Origins(root)
     experiment, wrong = check_schema(root, origins)
+    lacking = {join_path(["interventions", name]) for name in orphans}
+    wrong = [p for p in wrong if not (p.path in lacking and "needs `edit:`" in p.message)]
     problems = [*problems, *absent, *wrong]
     if experiment is None or problems:
         return problems, None
@@ -113,7 +115,7 @@ def _cell(
         from specs.language.meaning import check
 
         problems = list(check(experiment, origins, path))
-    except ModuleNotFoundError:
+    except ImportError:
         pass
     cell = Cell(label, axes, experiment, origins, resolved_hash(experiment))
     return problems, cell
@@ -194,9 +196,17 @@ def _fragment(named: str) -> Problem:
 
 def _only_missing(problem: Problem) -> bool:
     """Say whether a problem is only that a fragment is no whole spec."""
-    return problem.path in ("version", "model") and (
-        "is missing" in problem.message or " needs " in problem.message
-    )
+    return not problem.path and problem.message.startswith(("`model:` is missing", "a spec needs"))
+
+
+def in_order(problems: list[Problem], named: str) -> list[Problem]:
+    """Sort problems as they stand in the files, the spec's own first."""
+
+    def place(problem: Problem) -> tuple[bool, Origin]:
+        origin = problem.origin or Origin(named)
+        return origin.file != named, origin
+
+    return sorted(problems, key=place)
 
 
 def once(problems: Iterable[Problem]) -> list[Problem]:

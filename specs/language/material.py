@@ -68,9 +68,12 @@ def _check_device(value: Any) -> Any:
 
     text = read_text(value)
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", text):
-        near = suggest(text, ["auto", "cpu", "cuda", "mps"])
+        near = "; write cuda" if text == "gpu" else suggest(text, ["auto", "cpu", "cuda", "mps"])
         refuse(f"'{shown(text)}' is not a device{near or '; choose from auto, cpu, cuda, cuda:1, mps'}")
     return text
+
+
+DTYPES = {"fp16": "write float16", "bf16": "write bfloat16", "fp32": "write float32", "half": "write float16"}
 
 
 class ModelSpec(Block):
@@ -81,7 +84,7 @@ class ModelSpec(Block):
 
     id: Text = Field(description="A card name (`run-spec models`), a hub id, a folder, or a GGUF file.")
     revision: Text | None = Field(default=None, description="Commit, tag or branch on the hub.")
-    dtype: Annotated[Dtype, word("dtype", Dtype)] = Field(
+    dtype: Annotated[Dtype, word("dtype", Dtype, **DTYPES)] = Field(
         default="auto", description="Number format of weights and activations."
     )
     device: Annotated[

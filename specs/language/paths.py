@@ -24,6 +24,8 @@ __all__ = ["MAIN", "NAMED", "long_definition", "parse_set", "set_path"]
 
 MAIN = {"model": "id", "data": "from", "entities": "name", "localize": "metric", "placeholders": "from"}
 """Block: the field a scalar stands for there."""
+ONE_OR_MORE = ("edit", "except", "expect")
+"""Fields in which one block may stand for a list."""
 NAMED = (
     "data",
     "entities",
@@ -126,6 +128,8 @@ def _set(node: Node | None, steps: list[str], value: Node, done: tuple[str, ...]
     if not steps:
         return value
     step = steps[0]
+    if step == "0" and done and done[-1] in ONE_OR_MORE and isinstance(node, MappingNode):
+        return _set(node, steps[1:], value, (*done, step), spelled)
     if isinstance(node, ScalarNode) and not node.is_null:
         node = _opened(node, done, spelled)
     if isinstance(node, SequenceNode):

@@ -3,8 +3,9 @@
     layer in 1-6                       dominance >= 10              model = Qwen/Qwen2.5-7B
     verified/size within 20 of 131     concept in person, place     cell/trump = L1.N11948
 
-The op stands between spaces, because quantities hold `=` themselves (`amnesia/knowledge_score/scale=-3 <= 0.3`).
-A value that would be read otherwise (it looks like a number, or holds a comma or an op) stands in double quotes.
+The op stands between spaces, because quantities hold `=` themselves (`amnesia/pass@5/scale=-3 <= 0.3`). A
+value that would be read otherwise (it looks like a number, or holds a comma or an op) stands in double
+quotes.
 """
 
 from __future__ import annotations
@@ -114,9 +115,10 @@ def _number(text: str) -> float:
 def holds(condition: Condition, value: float | str | Sequence[float | str] | None) -> bool:
     """Say whether a value meets a condition; a value that is absent meets none, not even `!=`.
 
-    A list meets `=` and `in` when one of its members does, and `!=` when none equals. Numbers are equal within
-    1e-9 of their size, so that a mean of several 0.1 is 0.1. Raises ValueError where a comparison of numbers
-    meets a text, and for a condition whose value is another result (`a/x < a/y`), which must be filled in first.
+    A list meets `=` and `in` when one of its members does, and `!=` when none equals. Numbers are equal
+    within 1e-9 of their size, so that a mean of several 0.1 is 0.1. Raises ValueError where a comparison of
+    numbers meets a text, and for a condition whose value is another result (`a/x < a/y`), which must be
+    filled in first.
     """
     if value is None:
         return False
@@ -135,7 +137,9 @@ def holds(condition: Condition, value: float | str | Sequence[float | str] | Non
         return not _equal(wanted, value)
     left, right = _as_number(value), _as_number(wanted)
     if left is None or right is None:
-        raise ValueError(f"`{text(condition)}` compares numbers, and '{wanted if right is None else value}' is none")
+        raise ValueError(
+            f"`{text(condition)}` compares numbers, and '{wanted if right is None else value}' is none"
+        )
     if condition.op == "within":
         distance, tolerance = abs(left - right), condition.tolerance or 0.0
         return distance <= tolerance or math.isclose(distance, tolerance, rel_tol=1e-9)

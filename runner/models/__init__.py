@@ -10,10 +10,10 @@ Importing this package does not import torch or transformers.
 from __future__ import annotations
 
 from runner.models.cache import Progress, cache_root, models_root
-from runner.models.cards import Card, Wheel, WheelSet, cards
+from runner.models.card_table import Card, Wheel, WheelSet, cards
 from runner.models.device import DeviceChoice, DtypeChoice, pick_device, pick_dtype
 from runner.models.fetch import Checkpoint, LocalState, local_state, locate, obtain, pull
-from runner.models.load import LoadedModel, load, load_config, load_tokenizer, meta_model
+from runner.models.loading import LoadedModel, load, load_config, load_tokenizer, meta_model
 from runner.models.sources import ModelSource, resolve
 
 __all__ = [

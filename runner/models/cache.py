@@ -271,11 +271,11 @@ def room_errors(place: Path) -> Iterator[None]:
         ):
             raise DiskFull(
                 f"the disk that holds {place} is full",
-                remedy="make room, or set RUN_SPEC_CACHE to a folder on a larger disk; what was fetched is kept",
+                remedy="make room (what was fetched is kept), or set RUN_SPEC_CACHE to another disk",
             ) from error
-        if number in (errno.EACCES, errno.EROFS, errno.EPERM):
+        if isinstance(error, OSError) and number in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise ModelError(
-                f"cannot write to {place} ({error.strerror})",  # type: ignore[union-attr]
+                f"cannot write to {place} ({error.strerror})",
                 remedy="set RUN_SPEC_CACHE to a folder that can be written to",
             ) from error
         raise

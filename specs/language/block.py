@@ -135,11 +135,9 @@ class Condition(Block):
     """Only for ``within``: ``overlap within 20 of 131`` has tolerance 20 and value 131."""
 
     def __str__(self) -> str:
-        value = self.value
-        shown = ", ".join(_bare(v) for v in value) if isinstance(value, tuple) else _bare(value)
-        if self.tolerance is not None:
-            return f"{self.quantity} {self.op} {_bare(self.tolerance)} of {shown}"
-        return f"{self.quantity} {self.op} {shown}"
+        from specs.language.conditions import text
+
+        return text(self)
 
     @model_validator(mode="before")
     @classmethod
@@ -153,13 +151,6 @@ class Condition(Block):
         if isinstance(value, dict) and not {"quantity", "op"} <= set(value):
             refuse("a condition that holds ': ' must be quoted")
         return value
-
-
-def _bare(value: float | str) -> str:
-    """Write a value of a condition as it is read."""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        return str(int(value))
-    return str(value)
 
 
 def _kind(value: Any) -> str:

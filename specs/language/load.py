@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from specs.language.built import not_built
 from specs.language.check import check_schema
 from specs.language.compose import inherit, read_files
 from specs.language.defaults import with_defaults
@@ -117,6 +118,8 @@ def _cell(
         problems = list(check(experiment, origins, path))
     except ImportError:
         pass
+    if check_built:
+        problems.extend(not_built(experiment, origins))
     cell = Cell(label, axes, experiment, origins, resolved_hash(experiment))
     return problems, cell
 

@@ -1,0 +1,220 @@
+"""What the language can say and the runner cannot do yet: refused at validate, never accepted and ignored.
+
+``NOT_BUILT`` is the whole list. Whoever builds a part deletes its row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from specs.language.block import Block, Condition
+from specs.language.errors import Problem
+from specs.language.experiment import (
+    Analysis,
+    EachLayer,
+    EachNeurons,
+    EachPosition,
+    Edit,
+    Experiment,
+    Freeze,
+    Intervention,
+    Localize,
+    ModelSpec,
+    NeuronSet,
+    PromptSet,
+    RankingControls,
+    Relation,
+    Source,
+    Times,
+)
+from specs.language.needs import BLOCKS, needed
+from specs.language.origins import Origins, Step
+
+__all__ = ["NOT_BUILT", "NotBuilt", "not_built"]
+
+METRICS = frozenset({"stability", "z_score", "mean_activation", "random"})
+MEASURES = frozenset(
+    {
+        "answer_probability",
+        "relative_probability",
+        "knowledge_score",
+        "knowledge_loss",
+        "knowledge_loss_clipped",
+        "answer_rank",
+        "pass",
+        "accuracy",
+        "text",
+    }
+)
+SHIPPED_NAMES = ("strangers", "dummies")
+ANALYSES = ("overlap", "correlation", "pivot", "cumulativity", "difference", "errors")
+
+
+def never(value: Any) -> bool:
+    """Say that no value of a field is built."""
+    return False
+
+
+@dataclass(frozen=True)
+class NotBuilt:
+    """A field of a block whose values, or some of them, cannot be run yet."""
+
+    block: type[Block]
+    field: str
+    what: str
+    """What is not built, as the message says it; `{}` stands for the value."""
+    built: Callable[[Any], bool] = never
+    """Which values are built all the same; of measures and columns, each by itself."""
+    instead: str = ""
+    """What to write until then."""
+
+
+def _one_token(positions: Any) -> bool:
+    return isinstance(positions, list) and len(positions) == 1 and positions[0] not in ("all", "entity.all")
+
+
+def _hit(known: Any) -> bool:
+    return known == "any" or (
+        isinstance(known, Condition)
+        and known.op == "="
+        and known.value == 1
+        and known.quantity.partition("@")[0] in ("pass", "accuracy")
+    )
+
+
+def _a_value(value: Any) -> bool:
+    return (
+        isinstance(value, (int, float, list)) or value == "own_mean" or not isinstance(value, (str, Source))
+    )
+
+
+NOT_BUILT: tuple[NotBuilt, ...] = (
+    # material
+    NotBuilt(ModelSpec, "chat", "`chat:` (chat templates)"),
+    NotBuilt(
+        Experiment, "data", "`data:` (reading tables)", instead="write entities and relations in the spec"
+    ),
+    NotBuilt(Experiment, "vectors", "`vectors:`"),
+    NotBuilt(Relation, "translations", "`translations:` (questions in other languages)"),
+    NotBuilt(PromptSet, "language", "`language:` (questions in other languages)"),
+    NotBuilt(PromptSet, "pairs", "`pairs:` (clean and patch twins)"),
+    NotBuilt(PromptSet, "patch", "`patch:` (clean and patch twins)"),
+    NotBuilt(PromptSet, "split", "`split:` (parts of a prompt set)"),
+    NotBuilt(PromptSet, "chat", "`chat:` (chat templates)"),
+    NotBuilt(PromptSet, "known", "`known: {}`", _hit, instead="write any, pass@n or accuracy"),
+    # rankings
+    NotBuilt(Localize, "metric", "the metric {}", lambda metric: metric in METRICS),
+    NotBuilt(Localize, "by", "a ranking for each {}", lambda column: column in ("entity", "variant")),
+    NotBuilt(Localize, "against", "contrasting with {}", lambda a: isinstance(a, str) and a != "others"),
+    NotBuilt(Localize, "site", "a ranking over several sites", lambda sites: len(sites) == 1),
+    NotBuilt(Localize, "position", "a ranking over several tokens", _one_token),
+    NotBuilt(Localize, "among", "`among:` (a ranking of some neurons)"),
+    NotBuilt(Localize, "threshold", "`threshold:` (a cut by share)", instead="cut with `top:`"),
+    NotBuilt(Localize, "mass", "`mass:` (a cut by share)", instead="cut with `top:`"),
+    NotBuilt(RankingControls, "shuffled_labels", "`shuffled_labels:`"),
+    NotBuilt(RankingControls, "random_names", "`random_names:`"),
+    # neuron sets
+    NotBuilt(NeuronSet, "where", "`where:` (a filter of neurons)"),
+    NotBuilt(NeuronSet, "minus", "`minus:` (a difference of neuron sets)"),
+    NotBuilt(NeuronSet, "common", "`common:` (what neuron sets share)"),
+    NotBuilt(NeuronSet, "threshold", "`threshold:` (a cut by share)", instead="cut with `top:`"),
+    NotBuilt(NeuronSet, "mass", "`mass:` (a cut by share)", instead="cut with `top:`"),
+    NotBuilt(NeuronSet, "site", "a neuron set of whole layers (`site:`)"),
+    NotBuilt(NeuronSet, "from_", "a saved neuron set (`from:`)"),
+    NotBuilt(EachNeurons, "each", "a sweep of places (`each:`)"),
+    NotBuilt(EachLayer, "each", "a sweep of places (`each:`)"),
+    NotBuilt(EachPosition, "each", "a sweep of places (`each:`)"),
+    # interventions
+    NotBuilt(Edit, "add", "adding to an activation (`add:`)"),
+    NotBuilt(Edit, "outside", "editing everything outside a set (`outside:`)"),
+    NotBuilt(Edit, "set", "setting neurons to {}", _a_value),
+    NotBuilt(Edit, "position", "an edit at several tokens", lambda p: not isinstance(p, list) or len(p) == 1),
+    NotBuilt(Edit, "in_", "an edit in the weights (`in: weights`)", lambda where: where == "activations"),
+    NotBuilt(Times, "of", "a multiple of {}", lambda of: of == "own_mean", instead="write `of: own_mean`"),
+    NotBuilt(Freeze, "to", "holding components at {}", lambda to: to == "clean" or to.sample is None),
+    NotBuilt(Intervention, "measure", "the measure {}", lambda m: m.partition("@")[0] in MEASURES),
+    NotBuilt(Intervention, "tune", "choosing a value on other prompts (`tune:`)"),
+    NotBuilt(Intervention, "save_model", "saving an edited model (`save_model:`)"),
+    # analyses
+    *(NotBuilt(Analysis, verb, f"the analysis {verb}") for verb in ANALYSES),
+    NotBuilt(Analysis, "across", "agreement across {}", lambda a: a == "variant", "write `across: variant`"),
+)
+
+
+def not_built(experiment: Experiment, origins: Origins) -> list[Problem]:
+    """Say, at its place, of everything that would be run, what cannot be run yet."""
+    wanted = needed(experiment)
+    problems: list[Problem] = []
+    for path, block in _blocks(experiment, ()):
+        if len(path) > 1 and path[0] in BLOCKS and (path[0], path[1]) not in wanted:
+            continue
+        for part in NOT_BUILT:
+            if isinstance(block, part.block):
+                found = list(_refused(part, block, path, origins))
+                problems.extend(found)
+                if found and part.field == "metric":
+                    # what else is not built here comes with the metric
+                    break
+        if (
+            isinstance(block, Freeze)
+            and isinstance(block.to, Source)
+            and not _names(block.to.mean, experiment)
+        ):
+            place = (*path, "to", "mean")
+            message = f"holding components at the mean over the prompts of {block.to.mean} is not built yet; "
+            message += "give names, such as {mean: dummies}"
+            problems.append(Problem(message, origins.written(*place), origins.at(*place), "meaning"))
+    return problems
+
+
+def _names(mean: Any, experiment: Experiment) -> bool:
+    """Say whether a mean is over names, or absent."""
+    return mean is None or isinstance(mean, list) or mean in (*experiment.placeholders, *SHIPPED_NAMES)
+
+
+def _refused(part: NotBuilt, block: Block, path: tuple[Step, ...], origins: Origins) -> Iterator[Problem]:
+    value = getattr(block, part.field)
+    if value is None or value is False or value == 0 or value == [] or value == {}:
+        return
+    each = part.field in ("measure", "by") and isinstance(value, list)
+    for n, item in enumerate(value if each else [value]):
+        if part.built(item):
+            continue
+        message = f"{part.what.format(_said(item))} is not built yet"
+        if part.instead:
+            message += f"; {part.instead}"
+        place = (*path, part.field, n) if each else (*path, part.field)
+        yield Problem(message, origins.written(*place), origins.at(*place), "meaning")
+
+
+def _said(value: Any) -> str:
+    """Say a value in a message."""
+    if isinstance(value, Source):
+        return f"{{mean: {value.mean}}}" if value.mean is not None else f"{{sample: {value.sample}}}"
+    if isinstance(value, BaseModel) and not isinstance(value, Condition):
+        given = {k: v for k, v in value.model_dump().items() if v is not None}
+        return "{" + ", ".join(f"{k}: {v}" for k, v in given.items()) + "}"
+    if isinstance(value, list):
+        return f"[{', '.join(str(v) for v in value)}]"
+    return str(value)
+
+
+def _blocks(value: Any, path: tuple[Step, ...]) -> Iterator[tuple[tuple[Step, ...], Block]]:
+    """Give every block of an experiment with its path."""
+    if isinstance(value, Block):
+        yield path, value
+        for field in type(value).model_fields:
+            yield from _blocks(getattr(value, field), (*path, field))
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _blocks(item, (*path, key))
+    elif isinstance(value, (list, tuple)):
+        for n, item in enumerate(value):
+            yield from _blocks(item, (*path, n))
+
+
+assert all(part.field in part.block.model_fields for part in NOT_BUILT)

@@ -100,9 +100,7 @@ class Engine:
         self.dtype: torch.dtype = next(model.parameters()).dtype
         self.n_layers = int(model.config.get_text_config().num_hidden_layers)
         self.mode: Mode = mode
-        self.limits = limits or default_limits(self.device)
-        if one_row_only(model.config):
-            self.limits = Limits(self.limits.row_nodes, self.limits.row_nodes, rows=1)
+        self.limits = family_limits(model.config, limits or default_limits(self.device))
         self._traced = NNsight(model)
         self._envoys: dict[str, Any] = {}
         self._places: dict[tuple[str, int], SitePlace] = {}
@@ -440,6 +438,11 @@ def default_limits(device: torch.device) -> Limits:
     if device.type == "cuda":
         return Limits(row_nodes=1024, pass_nodes=16384, rows=256)
     return Limits(row_nodes=256, pass_nodes=512, rows=64)
+
+
+def family_limits(config: Any, limits: Limits) -> Limits:
+    """Bound a pass by what a family takes: some biases have no batch axis and allow one row."""
+    return Limits(limits.row_nodes, limits.row_nodes, rows=1) if one_row_only(config) else limits
 
 
 def _plain_inputs(ids: Tensor, real: Tensor) -> Any:

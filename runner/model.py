@@ -10,17 +10,18 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from runner.cache import StageCache
-from runner.families import family_of, mask_form, shape_of, site_place
+from runner.cache import StageCache, key
+from runner.families import family_of, shape_of, site_place
 from runner.models import (
+    Checkpoint,
     LoadedModel,
     load,
     load_config,
     load_tokenizer,
     meta_model,
+    obtain,
     pick_device,
     pick_dtype,
-    pull,
     resolve,
 )
 from runner.plan import Plan
@@ -43,22 +44,33 @@ SITE_NEEDED = ("mlp.neurons",)
 class Machine:
     """A model and the machine it runs on.
 
-    ``prepare`` fetches the files; ``engine`` loads the weights the first time it is asked for.
+    The files are fetched at once (the small ones alone with ``weights=False``, enough for a plan); ``engine``
+    loads the weights the first time it is asked for.
     """
 
-    def __init__(self, spec: ModelSpec, reporter: Reporter, *, cache: StageCache | None = None) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        reporter: Reporter,
+        *,
+        cache: StageCache | None = None,
+        weights: bool = True,
+    ) -> None:
         self.spec = spec
         self.source = resolve(spec.id, spec.revision)
         self.device = pick_device(spec.device)
         self.dtype = pick_dtype(spec.dtype, self.device.device)
         self.cache = cache if cache is not None else StageCache()
-        reporter.stage(f"model {self.source.name}", None)
-        self.files = pull(self.source, _progress(reporter, self.source.name))
-        reporter.done(f"model {self.source.name}", note=self.files.weights_origin)
-        self.tokenizer: Any = load_tokenizer(self.source)
-        self.config: Any = load_config(self.source)
+        self._files: Checkpoint | None = None
+        if weights:
+            reporter.stage(f"model {self.source.name}", None)
+            self._files = obtain(self.source, progress_of(reporter))
+            reporter.done(f"model {self.source.name}", note=self._files.description)
+        place = self._files.path if self._files is not None else self.source
+        self.tokenizer: Any = load_tokenizer(place)
+        self.config: Any = load_config(place)
+        self.skeleton: Any = meta_model(place)
         self.family = family_of(self.config)
-        self.skeleton: Any = meta_model(self.source)
         self.shape = shape_of(self.skeleton)
         self.mode: Mode = "trees"
         self.loaded: LoadedModel | None = None
@@ -73,6 +85,13 @@ class Machine:
         from runner.execute import default_limits, family_limits
 
         return family_limits(self.config, default_limits(self.device.device))
+
+    @property
+    def files(self) -> Checkpoint:
+        """The model's files on this machine."""
+        if self._files is None:
+            raise ValueError("this machine was made without weights")
+        return self._files
 
     def nodes(self, job: Job) -> int:
         """Count the tokens that a job really runs."""
@@ -90,7 +109,7 @@ class Machine:
         """Give what determines a forward pass: files, number format, device, attention and versions."""
         return {
             "engine": ENGINE_FORMAT,
-            "files": dict(self.files.file_hashes),
+            "files": self.files.file_hashes(),
             "dtype": str(self.dtype.dtype),
             "device": self.device.device.type,
             "attention": self.spec.attention,
@@ -99,9 +118,9 @@ class Machine:
             "nnsight": version("nnsight"),
         }
 
-    def key(self, parts: Mapping[str, Any]) -> str:
+    def stage_key(self, parts: Mapping[str, Any]) -> str:
         """Give the cache key of a stage of this model."""
-        return self.cache.key({**self.identity(), **parts})
+        return key({**self.identity(), **parts})
 
     def facts(self, adds_bos: bool) -> ModelFacts:
         """Describe the model as it is run."""
@@ -119,9 +138,15 @@ class Machine:
             device=str(self.device.device),
             attention=self.loaded.attention if self.loaded else str(self.spec.attention),
             adds_bos=adds_bos,
-            weights_origin=self.files.weights_origin,
-            revision=self.files.revision,
+            weights_origin=self.files.description,
+            revision=self.files.revision or None,
         )
+
+    def tokenizer_hash(self) -> str:
+        """Give the sha256 of the tokenizer's main file; empty if the folder has none of the known ones."""
+        hashes = self.files.file_hashes()
+        names = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+        return next((hashes[name] for name in names if name in hashes), "")
 
     # -- weights --------------------------------------------------------------------------------------------
 
@@ -151,13 +176,12 @@ class Machine:
         from runner.selfcheck import check, require
 
         prompts = sample_prompts(plan)
-        key = self.key({"stage": "self-tests", "prompts": [list(p) for p in prompts]})
+        place = self.stage_key({"stage": "self-tests", "prompts": [list(p) for p in prompts]})
         started = time.perf_counter()
-        found = self.cache.get(key)
+        found = self.cache.get(place)
         if found is not None:
-            _, meta = found
-            tests = [SelfTest.model_validate(t) for t in meta["tests"]]
-            self.mode = meta["mode"]
+            tests = [SelfTest.model_validate(t) for t in found.meta["tests"]]
+            self.mode = found.meta["mode"]
         else:
             engine = self.engine(reporter)
             reporter.stage("self-tests", None)
@@ -169,7 +193,7 @@ class Machine:
                 engine.mode = self.mode = mode  # type: ignore[assignment]
                 reporter.say(f"{self.source.name} does not take prompt trees ({failed.figure:.2g}); using {mode} rows")
                 tests = check(engine, prompts)
-            self.cache.put(key, {}, {"tests": [t.model_dump() for t in tests], "mode": self.mode})
+            self.cache.put(place, {}, {"tests": [t.model_dump() for t in tests], "mode": self.mode})
         seconds = time.perf_counter() - started
         require(tests)
         reporter.done("self-tests", reused=found is not None, note=f"{len(tests)} passed in {seconds:.2f} s")
@@ -188,12 +212,12 @@ def sample_prompts(plan: Plan, count: int = 24) -> list[tuple[int, ...]]:
     return list(ids)
 
 
-def _progress(reporter: Reporter, name: str) -> Any:
+def progress_of(reporter: Reporter) -> Any:
     seen: dict[str, int] = {}
 
     def report(label: str, done: int, total: int | None) -> None:
         if label not in seen:
-            reporter.stage(label, total)
+            reporter.stage(label, total, unit="bytes")
             seen[label] = 0
         reporter.advance(max(0, done - seen[label]))
         seen[label] = done

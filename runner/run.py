@@ -5,10 +5,9 @@ Read from top to bottom: :func:`run_cell` is the whole experiment in order.
 
 from __future__ import annotations
 
-import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,11 @@ from runner.describe import edit_words, field_word
 from runner.model import Machine
 from runner.observe import Row
 from runner.plan import AskStage, Condition, LocalizeStage, Plan
+from runner.provenance import collect
 from runner.resolve import Resolver
 from runner.run_types import Reporter
 from runner.sentence import answer
+from runner.show import plan_text
 from runner.stages import ask_stage, localize_stage, means_of
 from runner.store import RunFolder
 from runner.summaries import count_asked, left_out, summarise
@@ -56,7 +57,6 @@ class Finished:
 
     results: Results
     folder: Path
-    rows: list[Row] = field(default_factory=list)
 
 
 def run_cell(
@@ -65,8 +65,6 @@ def run_cell(
     machine: Machine,
     reporter: Reporter,
     root: Path,
-    *,
-    provenance: Callable[..., dict[str, Any]],
 ) -> Finished:
     """Run one experiment (one cell of the matrix) and write its folder.
 
@@ -96,6 +94,8 @@ def run_cell(
     with RunFolder.create(root, experiment.name, cell.hash, cell.label) as folder:
         finished.folder = folder.path
         try:
+            folder.write_spec(results.spec)
+            folder.write_plan(plan_text(plan, machine.limits, machine.mode))
             results.self_tests = machine.self_tests(plan, reporter)
             for stage in plan.localize:
                 data, record = localize_stage(machine, stage, experiment, reporter)
@@ -104,8 +104,10 @@ def run_cell(
                 results.left_out += stage.left_out
                 results.rankings[stage.name] = ranking_result(stage, data)
                 folder.write_ranking(stage.name, ranking_arrays(data))
+            table = folder.table(*_columns(plan))
             for ask in plan.ask:
-                finished.rows += _ask(machine, ask, experiment, rankings, results, reporter)
+                table.append(_ask(machine, ask, experiment, rankings, results, reporter))
+                folder.write_results(results)
             results.analyses = analyse(experiment, results, rankings)
             results.claims = evaluate(experiment, results)
             results.answer = answer(results)
@@ -117,18 +119,32 @@ def run_cell(
             raise
         finally:
             results.seconds = round(time.perf_counter() - clock, 2)
-            results.provenance = provenance(machine=machine, experiment=experiment, started=started)
-            _write(folder, finished, plan, machine)
+            results.model = machine.facts(binder.adds_bos)
+            results.provenance = collect(
+                spec_files=loaded.sources,
+                spec_hash=cell.hash,
+                overrides=loaded.sets,
+                seed=experiment.seed,
+                started=started,
+                model=results.model,
+                device_reason=machine.device.reason,
+                file_hashes=machine.files.file_hashes(),
+                tokenizer_hash=machine.tokenizer_hash(),
+            )
+            folder.write_provenance(results.provenance)
+            finished.folder = folder.finish(results)
     return finished
 
 
-def _write(folder: RunFolder, finished: Finished, plan: Plan, machine: Machine) -> None:
-    from runner.show import plan_text
-
-    folder.write_spec(finished.results.spec)
-    folder.write_plan(plan_text(plan, machine.limits))
-    folder.write_rows(long_rows(finished.rows))
-    folder.write_results(finished.results)
+def _columns(plan: Plan) -> tuple[dict[str, list[float | str]], list[str]]:
+    """Collect the sweeps and measures of all interventions: the columns of the one long table."""
+    axes: dict[str, list[float | str]] = {}
+    measures: dict[str, None] = {}
+    for stage in plan.ask:
+        for name, values in stage.axes.items():
+            axes.setdefault(name, []).extend(values)
+        measures.update(dict.fromkeys(stage.spec.measure))
+    return axes, list(measures)
 
 
 # -- interventions ------------------------------------------------------------------------------------------------
@@ -360,14 +376,3 @@ def ranking_arrays(data: Any) -> dict[str, np.ndarray]:
     if data.baseline_mean is not None:
         arrays["baseline/mean"], arrays["baseline/std"] = data.baseline_mean, data.baseline_std
     return arrays
-
-
-def long_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Give the long table: one dictionary per prompt, edited group, condition, role and sweep value."""
-    table = []
-    for row in rows:
-        asked = dataclasses.asdict(row.asked)
-        axes = asked.pop("axes")
-        asked["answers"] = list(row.asked.answers)
-        table.append({**asked, **axes, "known": row.known, **row.values})
-    return table

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 class Reporter(Protocol):
     """Where a run says what it is doing: a terminal with progress bars, or nothing."""
 
-    def stage(self, name: str, total: int | None) -> None:
-        """A stage begins, of so many tokens (or bytes)."""
+    def stage(self, name: str, total: int | None, *, unit: str = "tokens") -> None:
+        """A stage begins, of so many tokens or bytes; None if nobody can know."""
 
     def advance(self, amount: int) -> None:
         """So much more of the stage is done."""

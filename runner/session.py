@@ -1,0 +1,287 @@
+"""What each command does, from a loaded spec to files and words; the command line only parses and prints."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from runner.terminal import Quiet, reporter_for
+from specs.language.errors import ModelError, Problem, RunSpecError
+from specs.language.experiment import Experiment
+from specs.language.load import Loaded
+from specs.language.results import Results
+
+__all__ = [
+    "check_deep",
+    "list_models",
+    "open_ui",
+    "pull_models",
+    "remake_report",
+    "run_all",
+    "show_plan",
+]
+
+Shown = tuple[Callable[[Console], None], dict[str, Any]]
+"""How to print the end of a run, and the same as data."""
+
+
+def run_all(
+    loaded: Loaded, *, out: Path, tracking_uri: str | None, track: bool, quiet: bool
+) -> list[Shown]:
+    """Run every cell of a spec, write its folder and report, and mirror it in MLflow.
+
+    The folder is written before MLflow is asked: a store that does not answer costs no result.
+    """
+    console = Console(stderr=True)
+    shown: list[Shown] = []
+    machine: Any = None
+    with reporter_for(console, quiet=quiet) as reporter:
+        for cell in loaded.cells:
+            if len(loaded.cells) > 1:
+                reporter.say(f"[{len(shown) + 1}/{len(loaded.cells)}] {cell.label}")
+            if machine is None or machine.spec != cell.experiment.model:
+                machine = None  # the old weights go before the new ones come
+                machine = _machine(cell.experiment, reporter)
+            shown.append(_run_one(loaded, cell, machine, reporter, out, tracking_uri, track))
+    return shown
+
+
+def _machine(experiment: Experiment, reporter: Quiet) -> Any:
+    from runner.model import Machine
+
+    return Machine(experiment.model, reporter)
+
+
+def _run_one(
+    loaded: Loaded,
+    cell: Any,
+    machine: Any,
+    reporter: Quiet,
+    out: Path,
+    tracking_uri: str | None,
+    track: bool,
+) -> Shown:
+    from reports.render import render
+    from runner.run import run_cell
+    from runner.summary import as_json, print_summary
+
+    folder: Path | None = None
+    try:
+        finished = run_cell(loaded, cell, machine, reporter, out)
+        folder = finished.folder
+    finally:
+        if folder is None:
+            _say_partial(out, cell, reporter)
+    reporter.stage("report", None)
+    report = render(finished.folder)
+    reporter.done("report")
+    paths = {"folder": str(finished.folder), "report": str(report)}
+    trouble: RunSpecError | None = None
+    if track:
+        reporter.stage("MLflow", None)
+        try:
+            paths["mlflow"] = _mirror(finished.folder, finished.results, tracking_uri)
+            reporter.done("MLflow")
+        except RunSpecError as error:
+            trouble = error
+    results = finished.results
+
+    def show(console: Console) -> None:
+        print_summary(console, results, paths)
+
+    if trouble is not None:
+        # The result is safe; it is shown before the failure is told.
+        show(Console())
+        raise trouble
+    return show, as_json(results, paths)
+
+
+def _say_partial(out: Path, cell: Any, reporter: Quiet) -> None:
+    from runner.store import slug
+
+    place = out / f"{slug(cell.experiment.name)}-{cell.hash}"
+    for candidate in (place.with_name(place.name + ".partial"), place):
+        if (candidate / "results.json").exists():
+            reporter.say(f"what was finished is in {candidate}")
+            return
+
+
+def _mirror(folder: Path, results: Results, tracking_uri: str | None) -> str:
+    from reports.charts import figures
+    from runner.tracking import mirror
+
+    tracked = mirror(folder, results, tracking_uri=tracking_uri, figures=figures(results))
+    return f"{tracked.uri} (run-spec ui)"
+
+
+def check_deep(loaded: Loaded) -> list[Problem]:
+    """Bind a spec to its model's tokenizer and shape: what this accepts reaches the first forward pass.
+
+    Layers, neurons and sites are compared with the model; prompts that cannot be bound are warnings, unless
+    none is left.
+    """
+    from runner.bind import Binder
+    from runner.compile import compile_plan
+    from runner.deep import check_addresses
+    from runner.model import Machine
+
+    problems: list[Problem] = []
+    machine: Machine | None = None
+    for cell in loaded.cells:
+        experiment = cell.experiment
+        where = f"{cell.label}: " if cell.label else ""
+        try:
+            if machine is None or machine.spec != experiment.model:
+                machine = Machine(experiment.model, Quiet(), weights=False)
+            found = check_addresses(experiment, machine, cell.origins)
+            problems += found
+            if found:
+                continue
+            plan = compile_plan(experiment, Binder(machine.tokenizer), machine.shape.n_layers)
+        except ModelError as error:
+            origin = cell.origins.at("model")
+            text = where + error.cause + (f"; {error.remedy}" if error.remedy else "")
+            problems.append(Problem(text, "model", origin, level="model"))
+            continue
+        for item in (*plan.left_out, *(i for s in (*plan.localize, *plan.ask) for i in s.left_out)):
+            origin = cell.origins.at(*item.where.split("."))
+            problems.append(
+                Problem(f"{where}{item.what}: {item.reason}", item.where, origin, "model", "warning")
+            )
+        for stage in plan.localize:
+            least = stage.spec.min_prompts or 8
+            for owner, members in stage.groups.items():
+                if stage.spec.metric != "random" and len(members) < least:
+                    problems.append(
+                        Problem(
+                            f"{where}{owner} has {len(members)} prompts left; {stage.spec.metric} needs {least}",
+                            f"localize.{stage.name}",
+                            cell.origins.at("localize", stage.name),
+                            level="model",
+                        )
+                    )
+        for ask in plan.ask:
+            if not any(row.condition == "edit" for row in ask.rows):
+                problems.append(
+                    Problem(
+                        f"{where}no question is left to ask",
+                        f"interventions.{ask.name}",
+                        cell.origins.at("interventions", ask.name),
+                        level="model",
+                    )
+                )
+    return problems
+
+
+def show_plan(loaded: Loaded, console: Console, *, n_prompts: int, as_json: bool) -> None:
+    """Print what a spec would run and cost; no weights are loaded."""
+    from runner.bind import Binder
+    from runner.compile import compile_plan
+    from runner.model import Machine
+    from runner.show import estimate, plan_costs, print_plan
+
+    documents: list[dict[str, Any]] = []
+    machine: Machine | None = None
+    for cell in loaded.cells:
+        if machine is None or machine.spec != cell.experiment.model:
+            machine = Machine(cell.experiment.model, Quiet(), weights=False)
+        plan = compile_plan(cell.experiment, Binder(machine.tokenizer), machine.shape.n_layers)
+        costs = plan_costs(plan, machine.limits)
+        expected = estimate(machine, costs)
+        if as_json:
+            documents.append(
+                {
+                    "cell": cell.label,
+                    "hash": cell.hash,
+                    "stages": [{"name": name, **vars(c)} for name, c in costs],
+                    "seconds": expected.seconds,
+                    "bytes": expected.bytes,
+                }
+            )
+        else:
+            if cell.label:
+                console.rule(cell.label)
+            print_plan(console, plan, costs, expected, machine, n_prompts)
+    if as_json:
+        print(json.dumps(documents[0] if len(documents) == 1 else documents, ensure_ascii=False))
+
+
+def list_models(console: Console, *, as_json: bool) -> None:
+    """Print the card table: each model, its family, and whether its files are on this machine."""
+    from rich.table import Table
+
+    from runner.models import cards, local_state, resolve
+
+    rows = []
+    for name, card in cards().items():
+        state = local_state(resolve(name))
+        rows.append(
+            {
+                "name": name,
+                "hub": card.hub_id,
+                "family": card.family,
+                "wheels": card.wheels is not None,
+                "status": state.status,
+                "origin": state.origin,
+                "megabytes": round((state.bytes_here or state.bytes_to_fetch or 0) / 1e6) or None,
+            }
+        )
+    if as_json:
+        print(json.dumps(rows))
+        return
+    table = Table(box=None, pad_edge=False)
+    for title in ("model", "family", "hub id", "here"):
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        size = f"{row['megabytes']:,} MB" if row["megabytes"] else ""
+        here = f"yes, {size} ({row['origin']})" if row["status"] == "cached" else str(row["status"])
+        if row["status"] != "cached" and row["wheels"]:
+            here += f", also as wheels{f' ({size} to fetch)' if size else ''}"
+        table.add_row(str(row["name"]), str(row["family"]), str(row["hub"]), here)
+    console.print(table)
+    console.print("also: any hub id (org/name), a local folder, a GGUF file", style="dim")
+
+
+def pull_models(names: Sequence[str], origin: str, console: Console) -> None:
+    """Fetch models and check their files against their checksums."""
+    from runner.model import progress_of
+    from runner.models import pull, resolve
+
+    sources = [resolve(name) for name in names]
+    with reporter_for(console, quiet=False) as reporter:
+        for source in sources:
+            path = pull(source, progress_of(reporter), origin=origin)  # type: ignore[arg-type]
+            reporter.done(source.name, note=str(path))
+
+
+def remake_report(folder: Path, *, track: bool, tracking_uri: str | None) -> dict[str, str]:
+    """Render a run's report again from its folder, and mirror the run again if asked."""
+    from reports.render import load, render
+
+    if folder.name == "results.json":
+        folder = folder.parent
+    paths = {"folder": str(folder), "report": str(render(folder))}
+    if track:
+        paths["mlflow"] = _mirror(folder, load(folder), tracking_uri)
+    return paths
+
+
+def open_ui(tracking_uri: str | None, port: int, console: Console) -> int:
+    """Serve the MLflow UI on the store that runs are mirrored in, until interrupted."""
+    import subprocess
+
+    from runner.tracking import ui_command
+
+    command = ui_command(tracking_uri, port)
+    console.print(f"http://127.0.0.1:{command.port}  (Ctrl-C to stop)", highlight=False)
+    try:
+        return subprocess.call(command.arguments, env={**os.environ, **command.environment})
+    except KeyboardInterrupt:
+        return 0
+
+

@@ -1,0 +1,202 @@
+"""The end of a run in a terminal: what was found, what the controls did, and where everything lies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from specs.language.results import InterventionResult, Results, Summary
+
+__all__ = ["as_json", "print_summary"]
+
+SHOWN = (-1.0, -3.0)
+"""Factors whose scores are printed, where the sweep holds them."""
+
+
+def print_summary(console: Console, results: Results, paths: dict[str, str]) -> None:
+    """Print the answer, the cells, the scores beside their controls, texts, claims and paths."""
+    console.print()
+    console.print(Text(results.answer or "nothing was asked", style="bold"))
+    for ranking in results.rankings.values():
+        if not [c for c in ranking.by if c == "variant"]:
+            console.print(_cells(ranking))
+    for intervention in results.interventions.values():
+        table = _scores(intervention)
+        if table is not None:
+            console.print(table)
+        for line in _texts(intervention):
+            console.print(line, highlight=False)
+    for analysis in results.analyses.values():
+        console.print(Text(f"{analysis.name}: {analysis.sentence}"))
+    for claim in results.claims:
+        style = {"met": "green", "not met": "red"}.get(claim.outcome, "dim")
+        line = Text(f"{claim.outcome:>14}  ", style=style)
+        line.append(claim.claim)
+        why = claim.observed or claim.reason
+        line.append(f"  {why}" if why else "", style="dim")
+        console.print(line, highlight=False)
+    for warning in _warnings(results):
+        console.print(Text(f"warning: {warning}", style="yellow"), highlight=False)
+    if results.left_out:
+        console.print(f"{len(results.left_out)} left out, each with its reason: see the report", style="dim")
+    reused = [s.name for s in results.stages if s.reused]
+    if reused:
+        console.print(f"reused from earlier runs: {', '.join(reused)}", style="dim", highlight=False)
+    fresh = sum(s.distinct_tokens for s in results.stages if not s.reused)
+    console.print(f"{fresh:,} tokens run in {results.seconds:.1f} s", style="dim", highlight=False)
+    for label, path in paths.items():
+        console.print(f"{label:>8}  {path}", highlight=False, soft_wrap=True)
+
+
+def _warnings(results: Results) -> Iterable[str]:
+    yield from results.warnings
+    for ranking in results.rankings.values():
+        yield from ranking.warnings
+    for intervention in results.interventions.values():
+        yield from intervention.warnings
+
+
+def _cells(ranking: Any) -> Table:
+    table = Table(title=f"{ranking.name}: {ranking.metric} at {ranking.position}", title_justify="left")
+    table.add_column("who")
+    table.add_column("neuron")
+    table.add_column("dominance", justify="right")
+    table.add_column("mean", justify="right")
+    for group in ranking.groups.values():
+        best = group.neurons[0]
+        table.add_row(
+            group.label,
+            best.address,
+            "" if best.dominance is None else f"{best.dominance:.1f}",
+            "" if best.mean is None else f"{best.mean:+.2f}",
+        )
+    return table
+
+
+def _points(intervention: InterventionResult) -> list[dict[str, float | str]]:
+    """Choose sweep points worth a line: -1 and -3 of a factor, every point of a short sweep."""
+    axes = list(intervention.axes.items())
+    if not axes:
+        return [{}]
+    if len(axes) > 1:
+        return []
+    name, values = axes[0]
+    wanted = [v for v in values if v in SHOWN] if name == "scale" else []
+    chosen = wanted or (values if len(values) <= 5 else [values[0], values[len(values) // 2], values[-1]])
+    return [{name: v} for v in chosen]
+
+
+def _scores(intervention: InterventionResult) -> Table | None:
+    measure = next((m for m in ("knowledge_score", "pass@5", "answer_probability") if m in intervention.measures), None)
+    points = _points(intervention)
+    if measure is None or not points:
+        return None
+    axis = next(iter(intervention.axes), "")
+    table = Table(title=f"{intervention.name} ({intervention.title}): {measure}", title_justify="left")
+    table.add_column("edited")
+    table.add_column(axis or "edit", justify="right")
+    rows = ("target", "others", "wrong cell", "random neurons")
+    for column in rows:
+        table.add_column(column, justify="right")
+    for owner in intervention.owners:
+        for point in points:
+            find = {
+                "target": _find(intervention, owner, "edit", "target", point, measure),
+                "others": _find(intervention, owner, "edit", "others", point, measure),
+                "wrong cell": _find(intervention, owner, "wrong_cell", "target", point, measure),
+                "random neurons": _find(intervention, owner, "random_neurons", "target", point, measure),
+            }
+            value = next(iter(point.values()), "")
+            table.add_row(
+                owner,
+                f"{value:g}" if isinstance(value, float) else str(value),
+                *(_figure(find[column], placebo=column == "random neurons") for column in rows),
+            )
+    return table
+
+
+def _find(
+    intervention: InterventionResult, edited: str, condition: str, role: str, axes: dict[str, Any], measure: str
+) -> Summary | None:
+    for summary in intervention.summaries:
+        if (
+            summary.edited == edited
+            and summary.condition == condition
+            and summary.role == role
+            and summary.measure == measure
+            and summary.relation is None
+            and summary.axes == axes
+        ):
+            return summary
+    return None
+
+
+def _figure(summary: Summary | None, *, placebo: bool) -> str:
+    if summary is None or summary.mean is None:
+        return "-"
+    if placebo and len(summary.draws) > 1:
+        return f"{min(summary.draws):.2f} to {max(summary.draws):.2f}"
+    return f"{summary.mean:.2f}"
+
+
+def _texts(intervention: InterventionResult) -> Iterable[Text]:
+    """Show one question per owner: what the placeholder says without and with the cell."""
+    if not intervention.texts:
+        return
+    for owner in intervention.owners:
+        own = [t for t in intervention.texts if t.edited == owner and t.role == "target"]
+        edited = [t for t in own if t.condition == "edit"]
+        if not edited:
+            continue
+        best = max(edited, key=lambda t: (t.hit, -abs(float(next(iter(t.axes.values()), 0) or 0))))
+        without = next((t for t in own if t.condition == "no_edit" and t.relation == best.relation), None)
+        line = Text(f"{owner}: {best.prompt}", style="bold")
+        yield line
+        if without is not None:
+            yield Text(f"  {'without the edit':>18}:{_clip(without.text)}", style="dim")
+        dose = ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in best.axes.items())
+        yield Text(f"  {dose or 'with it':>18}:{_clip(best.text)}{'  ✓' if best.hit else ''}")
+
+
+def _clip(text: str) -> str:
+    """Keep a text on one line; what was generated is whole in the report."""
+    flat = " ⏎ ".join(text.splitlines())
+    return flat if flat.startswith(" ") else f" {flat}"
+
+
+def as_json(results: Results, paths: dict[str, str]) -> dict[str, Any]:
+    """Give the summary for programs: what was found, without the per-prompt parts."""
+    return {
+        "name": results.name,
+        "hash": results.hash,
+        "cell": results.cell,
+        "status": results.status,
+        "answer": results.answer,
+        "seconds": results.seconds,
+        "model": results.model.model_dump(),
+        "cells": {
+            ranking.name: {
+                group.key: {
+                    "neuron": group.neurons[0].address,
+                    "dominance": group.neurons[0].dominance,
+                    "score": group.neurons[0].score,
+                }
+                for group in ranking.groups.values()
+            }
+            for ranking in results.rankings.values()
+        },
+        "interventions": {
+            i.name: [s.model_dump() for s in i.summaries if s.relation is None]
+            for i in results.interventions.values()
+        },
+        "analyses": {a.name: a.figures for a in results.analyses.values()},
+        "claims": [c.model_dump() for c in results.claims],
+        "warnings": list(_warnings(results)),
+        "left_out": len(results.left_out),
+        "reused": [s.name for s in results.stages if s.reused],
+        "paths": paths,
+    }

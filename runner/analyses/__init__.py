@@ -1,0 +1,23 @@
+"""Analyses: what is derived from results, one per file, and the table of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from runner.analyses.agreement import agreement
+from runner.analyses.profile import profile
+from runner.analyses.protocol import Analysis, WholeRanking
+from specs.language.words import AnalysisVerb
+
+__all__ = ["ANALYSES", "NOT_BUILT", "Analysis", "WholeRanking"]
+
+ANALYSES: Mapping[AnalysisVerb, Analysis] = {"agreement": agreement, "profile": profile}
+NOT_BUILT: Mapping[AnalysisVerb, str] = {
+    "overlap": "shared neurons of every two groups",
+    "correlation": "two columns over the owners",
+    "pivot": "a matrix of an intervention's results",
+    "cumulativity": "whether slices add up",
+    "difference": "a column between outcomes",
+    "errors": "the share of each wrong answer",
+}
+"""Verbs of the language that nothing answers yet, and what they will give."""

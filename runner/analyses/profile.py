@@ -1,0 +1,83 @@
+"""``profile``: in which layers do the neurons lie?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from runner.analyses.protocol import WholeRanking
+from specs.language.errors import RunError
+from specs.language.experiment import Analysis as AnalysisSpec
+from specs.language.references import Address, parse_address
+from specs.language.results import AnalysisResult, RankingGroup, Results
+
+__all__ = ["profile"]
+
+COLUMNS = ["site", "layer", "neurons", "different"]
+
+
+def profile(
+    name: str, spec: AnalysisSpec, results: Results, rankings: Mapping[str, WholeRanking]
+) -> AnalysisResult:
+    """Count the neurons of a set by site and layer.
+
+    ``neurons`` counts one for every owner, ``different`` counts a neuron that several owners share once.
+    Where names were ranked in several forms, the names themselves are counted. Figures: ``L0``, ``L1``
+    ... for every layer of the model, all sites together, ``neurons`` and ``different``. Source: layer
+    profile, arXiv 2604.01404.
+    """
+    assert spec.profile is not None
+    ranking_name, _, key = spec.profile.partition("/")
+    ranking = results.rankings.get(ranking_name)
+    if ranking is None:
+        raise RunError(
+            f"'{name}': a profile of '{spec.profile}' is not built yet",
+            remedy="name a ranking, or one of its groups such as cell/trump",
+        )
+    groups: list[RankingGroup] = [
+        group for k, group in ranking.groups.items() if (k == key if key else group.variant is None)
+    ]
+    if not groups:
+        raise RunError(f"'{name}': '{ranking_name}' has no ranking of '{key or 'a name itself'}'")
+    chosen = [_place(address) for group in groups for address in group.chosen]
+    counts = Counter((a.site, a.layer) for a in chosen)
+    different = Counter((a.site, a.layer) for a in dict.fromkeys(chosen))
+    layers = range(results.model.n_layers)
+    sites = sorted({site for site, _ in counts})
+    per_layer = {layer: sum(counts[site, layer] for site in sites) for layer in layers}
+    return AnalysisResult(
+        name=name,
+        verb="profile",
+        of=spec.profile,
+        columns=COLUMNS,
+        rows=[
+            [site, layer, counts[site, layer], different[site, layer]] for site in sites for layer in layers
+        ],
+        sentence=_sentence(per_layer, len(chosen), len(set(chosen)), len(groups)),
+        figures={
+            **{f"L{layer}": float(n) for layer, n in per_layer.items()},
+            "neurons": float(len(chosen)),
+            "different": float(len(set(chosen))),
+        },
+    )
+
+
+def _place(text: str) -> Address:
+    address = parse_address(text)
+    assert address is not None
+    return address
+
+
+def _sentence(per_layer: dict[int, int], n: int, different: int, owners: int) -> str:
+    occupied = [layer for layer, count in per_layer.items() if count]
+    if n == 1:
+        return f"The one neuron lies in layer {occupied[0]}."
+    most = max(per_layer.values())
+    peaks = [str(layer) for layer in occupied if per_layer[layer] == most]
+    text = f"The {n} neurons"
+    if different < n:
+        text += f" ({different} different ones, for {owners} names)"
+    if len(occupied) == 1:
+        return f"{text} all lie in layer {occupied[0]}."
+    text += f" lie in layers {occupied[0]} to {occupied[-1]}"
+    return f"{text}, most of them ({most}) in layer {peaks[0]}." if len(peaks) == 1 else f"{text}."

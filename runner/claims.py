@@ -1,0 +1,329 @@
+"""The claims of ``expect:`` beside what was found: met, not met, or not applicable to this run.
+
+A claim is not met only where a number or a neuron contradicts it. Where it was made for another model, or
+where there is nothing to compare (the figure was not taken, or nothing was known), it is not applicable,
+with the reason.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from specs.language.conditions import holds, number_text, text
+from specs.language.experiment import Condition, Expectation, Experiment
+from specs.language.references import PROPERTIES, is_measure, parse_address, parse_result_path
+from specs.language.results import (
+    ClaimResult,
+    InterventionResult,
+    RankedNeuron,
+    Ranking,
+    RankingGroup,
+    Results,
+    Summary,
+)
+from specs.language.words import ConditionName
+
+__all__ = ["Observed", "evaluate", "look_up"]
+
+WITHOUT_SWEEP: tuple[ConditionName, ...] = ("clean", "no_edit")
+
+
+Outcome = Literal["met", "not met", "not applicable"]
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What stands at a result path: a number, a set of neurons, or the reason why there is nothing."""
+
+    number: float | None = None
+    neurons: frozenset[str] | None = None
+    words: str = ""
+    """As a reader wants it: ``0.12 [0.05, 0.20] over 8 prompts``."""
+    reason: str = ""
+
+
+def evaluate(experiment: Experiment, results: Results) -> list[ClaimResult]:
+    """Judge every claim of the spec, in its order."""
+    return [
+        _judge(expectation, claim, experiment, results)
+        for expectation in experiment.expect
+        for claim in expectation.claims
+    ]
+
+
+def _judge(
+    expectation: Expectation, claim: Condition, experiment: Experiment, results: Results
+) -> ClaimResult:
+    outcome: Outcome = "not applicable"
+    observed, reason = "", _elsewhere(expectation.when, experiment, results)
+    if not reason:
+        outcome, observed, reason = _compare(claim, results)
+    return ClaimResult(
+        claim=text(claim),
+        source=expectation.source or "",
+        when=", ".join(text(condition) for condition in expectation.when),
+        outcome=outcome,
+        observed=observed,
+        reason=reason,
+    )
+
+
+def _compare(claim: Condition, results: Results) -> tuple[Outcome, str, str]:
+    """Give the outcome, what was observed, and the reason where a claim is not applicable."""
+    found = look_up(claim.quantity, results)
+    if found.reason:
+        return "not applicable", "", found.reason
+    words = found.words
+    if found.neurons is not None:
+        if claim.op not in ("=", "!=", "in"):
+            return "not applicable", words, f"'{claim.quantity}' is a set of neurons: compare it with = or !="
+        wanted = _wanted_neurons(claim, results)
+        if isinstance(wanted, str):
+            return "not applicable", words, wanted
+        if claim.op == "in":
+            return _outcome(found.neurons <= frozenset().union(*wanted)), words, ""
+        return _outcome((found.neurons == wanted[0]) == (claim.op == "=")), words, ""
+    filled = claim
+    if isinstance(claim.value, str) and _is_path(claim.value, results):
+        other = look_up(claim.value, results)
+        if other.reason:
+            return "not applicable", words, other.reason
+        if other.number is None:
+            return "not applicable", words, f"'{claim.value}' is a set of neurons and no number"
+        filled = claim.model_copy(update={"value": other.number})
+        words = f"{words}, against {other.words}"
+    try:
+        return _outcome(holds(filled, found.number)), words, ""
+    except ValueError as error:
+        return "not applicable", words, str(error)
+
+
+def _outcome(met: bool) -> Outcome:
+    return "met" if met else "not met"
+
+
+def _wanted_neurons(claim: Condition, results: Results) -> list[frozenset[str]] | str:
+    """List the sets a claim names, or give the reason why one of them is missing."""
+    wanted: list[frozenset[str]] = []
+    for value in claim.value if isinstance(claim.value, tuple) else (claim.value,):
+        address = parse_address(value) if isinstance(value, str) else None
+        if address is not None:
+            wanted.append(frozenset({str(address)}))
+            continue
+        other = look_up(str(value), results)
+        if other.neurons is None:
+            return other.reason or f"'{value}' is no set of neurons"
+        wanted.append(other.neurons)
+    return wanted
+
+
+# -- where a claim is made ----------------------------------------------------------------------------------
+
+
+def _elsewhere(when: Iterable[Condition], experiment: Experiment, results: Results) -> str:
+    """Give the reason why a claim is made for other runs than this; empty if it is made for this one."""
+    for condition in when:
+        if condition.quantity == "model":
+            names = _names(experiment, results)
+            if not _is_model(condition, names):
+                return f"claimed {_for(condition)}; this is {_this(names)}"
+            continue
+        value = _setting(condition.quantity, experiment, results)
+        if value is None:
+            return f"claimed for {text(condition)}; {condition.quantity} is not set here"
+        try:
+            if not holds(condition, value):
+                return f"claimed for {text(condition)}; here it is {_shown(value)}"
+        except ValueError as error:
+            return str(error)
+    return ""
+
+
+def _is_model(condition: Condition, names: Sequence[str]) -> bool:
+    """Tell whether one of a model's names is meant; without regard to case, as on the hub."""
+    values = condition.value if isinstance(condition.value, tuple) else (condition.value,)
+    wanted = {value.casefold() for value in values if isinstance(value, str)}
+    named = any(name.casefold() in wanted for name in names)
+    return not named if condition.op == "!=" else named
+
+
+def _names(experiment: Experiment, results: Results) -> list[str]:
+    """List the names this run's model goes by: card, hub id, and as the spec has it."""
+    names = [results.model.card, results.model.id, experiment.model.id]
+    return list(dict.fromkeys(name for name in names if name))
+
+
+def _for(condition: Condition) -> str:
+    if condition.op == "!=":
+        return f"for other models than {condition.value}"
+    values = condition.value if isinstance(condition.value, tuple) else (condition.value,)
+    return f"for {' or '.join(map(str, values))}"
+
+
+def _this(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} ({', '.join(names[1:])})"
+
+
+def _setting(path: str, experiment: Experiment, results: Results) -> float | str | list[float | str] | None:
+    """Find a setting by its dotted path: of the model as it was run, else of the resolved spec."""
+    block, _, field = path.partition(".")
+    if block == "model" and field in type(results.model).model_fields:
+        found = getattr(results.model, field)
+    else:
+        found = experiment.model_dump(by_alias=True)
+        for part in path.split("."):
+            found = found.get(part) if isinstance(found, dict) else None
+    if isinstance(found, bool):
+        return str(found).lower()
+    if isinstance(found, list | tuple):
+        return [item for item in found if isinstance(item, str | int | float)]
+    return found if isinstance(found, str | int | float) else None
+
+
+def _shown(value: float | str | Sequence[float | str]) -> str:
+    if isinstance(value, str):
+        return value
+    return ", ".join(map(_shown, value)) if isinstance(value, Sequence) else number_text(value)
+
+
+# -- result paths -------------------------------------------------------------------------------------------
+
+
+def look_up(path: str, results: Results) -> Observed:
+    """Find what stands at a result path, ``block[/group][/condition][/role][/axis=value]/quantity``.
+
+    Left out: condition = edit, role = target, group = the mean over all, relation = all of them together.
+    """
+    block, *parts = path.split("/")
+    if block in results.rankings:
+        return _in_ranking(path, results.rankings[block])
+    if block in results.interventions:
+        return _in_intervention(path, results.interventions[block])
+    if block in results.analyses:
+        figures = results.analyses[block].figures
+        name = "/".join(parts)
+        if name in figures:
+            return Observed(number=figures[name], words=_number(figures[name]))
+        return Observed(reason=f"{block} has no figure '{name}'; it has {', '.join(figures) or 'none'}")
+    return Observed(reason=f"'{block}' is not among the results of this run")
+
+
+def _is_path(value: str, results: Results) -> bool:
+    block = value.split("/")[0]
+    return "/" in value or block in results.rankings or block in results.interventions
+
+
+def _in_ranking(path: str, ranking: Ranking) -> Observed:
+    try:
+        asked = parse_result_path(path, PROPERTIES.__contains__)
+    except ValueError as error:
+        return Observed(reason=str(error))
+    quantity, key = asked.quantity, asked.group
+    if key is not None and key not in ranking.groups:
+        return Observed(reason=f"{ranking.name} has no ranking of '{key}'")
+    groups = [ranking.groups[key]] if key else [g for g in ranking.groups.values() if g.variant is None]
+    chosen = [_plain(address) for group in groups for address in group.chosen]
+    if quantity is None:
+        return Observed(neurons=frozenset(chosen), words=_listed(chosen))
+    if quantity == "size":
+        return Observed(number=float(len(chosen)), words=str(len(chosen)))
+    values = [value for group in groups if (value := _figure(group, quantity)) is not None]
+    if len(values) < len(groups) or not values:
+        return Observed(reason=f"{path} has no value")
+    mean = math.fsum(values) / len(values)
+    best = groups[0].neurons[0].address
+    words = f"{_number(mean)} ({best})" if len(groups) == 1 else f"{_number(mean)}, mean of {len(groups)}"
+    return Observed(number=mean, words=words)
+
+
+def _figure(group: RankingGroup, name: str) -> float | None:
+    best: RankedNeuron | None = group.neurons[0] if group.neurons else None
+    value = getattr(best, name, None)
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _plain(address: str) -> str:
+    """Give an address in its one spelling."""
+    found = parse_address(address)
+    return address if found is None else str(found)
+
+
+def _in_intervention(path: str, done: InterventionResult) -> Observed:
+    try:
+        asked = parse_result_path(path, lambda part: part in done.measures or is_measure(part))
+    except ValueError as error:
+        return Observed(reason=str(error))
+    condition, role, owner = asked.condition or "edit", asked.role or "target", asked.group or "*"
+    if asked.quantity not in done.measures:
+        measures = ", ".join(done.measures)
+        return Observed(
+            reason=f"{done.name} does not measure '{asked.quantity or path}'; it measures {measures}"
+        )
+    if owner != "*" and owner not in done.owners:
+        return Observed(
+            reason=f"{done.name} was not done to '{owner}'; it was done to {', '.join(done.owners)}"
+        )
+    point = dict(asked.axes)
+    relation = point.pop("relation", None)
+    for axis in point:
+        if axis not in done.axes:
+            return Observed(
+                reason=f"{done.name} has no sweep '{axis}'; it has {', '.join(done.axes) or 'none'}"
+            )
+    found = [
+        summary
+        for summary in done.summaries
+        if (summary.edited, summary.condition, summary.role) == (owner, condition, role)
+        and summary.relation == relation
+        and summary.measure == asked.quantity
+    ]
+    if not found:
+        return Observed(reason=f"{path} was not measured")
+    if condition not in WITHOUT_SWEEP:
+        for axis, value in point.items():
+            found = [summary for summary in found if _at(summary, axis, value)]
+            if not found:
+                values = ", ".join(_shown(value) for value in done.axes[axis])
+                return Observed(reason=f"{done.name} was not run at {axis}={value}; the values are {values}")
+    if len(found) > 1:
+        free = [axis for axis in done.axes if axis not in point]
+        return Observed(
+            reason=f"'{path}' is {len(found)} numbers, one for each {' and '.join(free)}; add {free[0]}=VALUE"
+        )
+    summary = found[0]
+    if summary.mean is None:
+        why = "nothing asked is known" if done.n_known == 0 else "it is defined for none of the prompts"
+        return Observed(reason=f"{path} has no value: {why}")
+    return Observed(number=summary.mean, words=_words(summary))
+
+
+def _at(summary: Summary, axis: str, value: str) -> bool:
+    """Tell whether a summary stands at one value of a sweep."""
+    found = summary.axes.get(axis)
+    if found is None:
+        return False
+    if isinstance(found, str):
+        return found == value
+    try:
+        return math.isclose(found, float(value), rel_tol=1e-9, abs_tol=1e-12)
+    except ValueError:
+        return False
+
+
+def _words(summary: Summary) -> str:
+    spread = ""
+    if summary.low is not None and summary.high is not None:
+        spread = f" [{_number(summary.low)}, {_number(summary.high)}]"
+    return f"{_number(summary.mean)}{spread} over {summary.n} prompt{'' if summary.n == 1 else 's'}"
+
+
+def _number(value: float | None) -> str:
+    return "no value" if value is None else f"{value:.4g}"
+
+
+def _listed(addresses: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(addresses) - most} more" if len(addresses) > most else ""
+    return ", ".join(addresses[:most]) + more

@@ -1,0 +1,546 @@
+"""Expand an experiment into prompts: relations, templates, texts times entities, names, wordings, languages.
+
+Everything here is text; tokens come later. Draws depend on the seed and on what is drawn from, not on order,
+so that adding an entity or a template does not reshuffle the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from specs.language.conditions import holds
+from specs.language.errors import RunError
+from specs.language.experiment import (
+    Condition,
+    EntityFilter,
+    Experiment,
+    Intervention,
+    PlaceholderFile,
+    PromptSet,
+    Relation,
+)
+from specs.language.scalars import suggest
+from specs.language.shipped import PLACEHOLDERS, TEMPLATES, TEXTS, read_list, shipped_list
+from specs.language.templates import Span, frame, render, substitute
+from specs.language.words import Role
+
+__all__ = [
+    "ANYBODY",
+    "COLUMNS",
+    "PromptText",
+    "choose_entities",
+    "column",
+    "entities_of",
+    "owner_key",
+    "owners",
+    "placeholder_names",
+    "prompt_set",
+    "role_of",
+    "targets_and_others",
+    "with_name",
+]
+
+COLUMNS = ("entity", "variant", "relation", "phrasing", "language", "template", "part")
+"""Columns of every prompt; the entity's attributes are further ones."""
+ANYBODY = "all"
+"""The owner of the one ranking of `by: []`."""
+DEFAULT_LANGUAGE = "en"
+"""What `language: en` means where a relation has no translation of that name: its own prompt."""
+MOST_OTHERS = 12
+DRAWN_OTHERS = 10
+
+T = TypeVar("T", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class PromptText:
+    """A prompt as text: who it is about, where the name stands in it, and the answers that count.
+
+    ``spans``: first character of each mention of ``entity_name`` and the one after its last. ``entity`` is
+    the id whose question it is; ``entity_name`` is what stands in the text, another name after
+    :func:`with_name`. ``template`` is the index, as text, of the wording among those of its kind. ``columns``
+    holds the entity's attributes.
+    """
+
+    text: str
+    entity: str | None = None
+    entity_name: str | None = None
+    spans: tuple[Span, ...] = ()
+    relation: str | None = None
+    variant: str | None = None
+    phrasing: str | None = None
+    language: str | None = None
+    template: str | None = None
+    answers: tuple[str, ...] = ()
+    given: str | None = None
+    columns: dict[str, str | float] = field(default_factory=dict, hash=False)
+
+
+def column(prompt: PromptText, name: str) -> str | float | None:
+    """Give the value of a column of a prompt (`prompt` is its text); None where it has none."""
+    if name in ("prompt", "text"):
+        return prompt.text
+    if name in COLUMNS:
+        value: str | None = getattr(prompt, name, None)
+        return value
+    return prompt.columns.get(name)
+
+
+def with_name(prompt: PromptText, name: str) -> PromptText:
+    """Give the same prompt about another name: a placeholder, a stranger, a dummy.
+
+    Everything but the text, the spans and ``entity_name`` stays. Raises ValueError for a text about nobody.
+    """
+    if not prompt.spans:
+        raise ValueError(f'"{prompt.text}" is about nobody, so no name can be put into it')
+    text, spans = substitute(prompt.text, prompt.spans, name)
+    return replace(prompt, text=text, spans=spans, entity_name=name)
+
+
+def placeholder_names(experiment: Experiment, ref: str | Sequence[str]) -> tuple[str, ...]:
+    """Give the names a reference to placeholders stands for; a list stands for itself.
+
+    Raises RunError for a name that is not a list of placeholders.
+    """
+    if not isinstance(ref, str):
+        return tuple(ref)
+    if ref in experiment.placeholders:
+        found = experiment.placeholders[ref]
+        return tuple(read_list(found.from_)) if isinstance(found, PlaceholderFile) else tuple(found)
+    if ref in PLACEHOLDERS:
+        return shipped_list(ref)
+    raise RunError(f"'{ref}' is not a list of placeholders; to use the text itself write [{ref}]")
+
+
+# -- prompt sets
+
+
+@dataclass(frozen=True)
+class _Wording:
+    """A prompt before it is rendered: a template, and what is put into it."""
+
+    body: str
+    template: int
+    entity: str | None = None
+    name: str | None = None
+    relation: str | None = None
+    variant: str | None = None
+    phrasing: str | None = None
+    language: str | None = None
+    answers: tuple[str, ...] = ()
+    given: str | None = None
+    frames: tuple[str, ...] = ()
+
+
+def prompt_set(experiment: Experiment, name: str) -> tuple[PromptText, ...]:
+    """Expand a prompt set: `facts`, `attributes`, `generic`, a relation's name, or one of `prompts:`.
+
+    A product first, then `where`, `unique` and `limit`. `known` is not applied: it needs the model. Raises
+    RunError for a name that is not a prompt set and for what is not built yet.
+    """
+    return tuple(_render(experiment, wording) for wording in _wordings(experiment, name, ()))
+
+
+def _wordings(experiment: Experiment, name: str, within: tuple[str, ...]) -> list[_Wording]:
+    if name in within:
+        raise RunError(f"prompt set '{name}' is derived from itself")
+    if name in experiment.prompts:
+        return _own_set(experiment, name, experiment.prompts[name], (*within, name))
+    if name in experiment.relations:
+        return _questions(experiment, [name], PromptSet(relations=[name]))
+    if name == "facts":
+        _closed(experiment)
+        return _questions(experiment, list(experiment.relations), PromptSet(relations="all"))
+    if name in TEMPLATES:
+        _closed(experiment)
+        return _about_entities(experiment, shipped_list(name), PromptSet(templates=name))
+    if name in TEXTS:
+        return _about_nobody(shipped_list(name))
+    base, slash, _ = name.partition("/")
+    if slash and base in experiment.prompts:
+        raise RunError(f"'{name}': parts of a prompt set are not built yet")
+    known = [*experiment.prompts, *experiment.relations, "facts", *TEMPLATES, *TEXTS]
+    raise RunError(f"'{name}' is not a prompt set{suggest(name, known)}")
+
+
+def _closed(experiment: Experiment) -> None:
+    """Refuse to expand what a data file would add to."""
+    if experiment.data:
+        raise RunError(f"data files ({', '.join(experiment.data)}) are not built yet")
+
+
+def _own_set(experiment: Experiment, name: str, spec: PromptSet, within: tuple[str, ...]) -> list[_Wording]:
+    if spec.of is not None:
+        found = _derived(experiment, spec, _wordings(experiment, spec.of, within))
+    elif spec.relations is not None:
+        if spec.relations == "all":
+            _closed(experiment)
+        relations = list(experiment.relations) if spec.relations == "all" else list(spec.relations)
+        found = _questions(experiment, relations, spec)
+    elif spec.templates is not None:
+        found = _about_entities(experiment, _texts(spec.templates, TEMPLATES), spec)
+    elif spec.texts is not None:
+        found = _about_nobody(_texts(spec.texts, TEXTS))
+    else:
+        raise RunError(f"'{name}': pairs are not built yet")
+    if spec.wrap is not None:
+        found = [replace(wording, frames=(*wording.frames, spec.wrap)) for wording in found]
+    rendered = [(wording, _render(experiment, wording)) for wording in found]
+    rendered = [pair for pair in rendered if _meets(pair[1], spec.where)]
+    if spec.unique is not None:
+        first: dict[Any, tuple[_Wording, PromptText]] = {}
+        for pair in rendered:
+            first.setdefault(column(pair[1], spec.unique), pair)
+        rendered = list(first.values())
+    if spec.limit is not None:
+        rendered = _sample(experiment, name, spec, rendered)
+    return [wording for wording, _ in rendered]
+
+
+def _texts(ref: str | list[str], shipped: Sequence[str]) -> Sequence[str]:
+    if not isinstance(ref, str):
+        return ref
+    return shipped_list(ref) if ref in shipped else read_list(ref)
+
+
+def _meets(prompt: PromptText, conditions: Iterable[Condition]) -> bool:
+    return all(holds(condition, column(prompt, condition.quantity)) for condition in conditions)
+
+
+def _sample(
+    experiment: Experiment, name: str, spec: PromptSet, pairs: list[tuple[_Wording, PromptText]]
+) -> list[tuple[_Wording, PromptText]]:
+    assert spec.limit is not None
+    groups: dict[Any, list[tuple[_Wording, PromptText]]] = {}
+    for pair in pairs:
+        groups.setdefault(column(pair[1], spec.per) if spec.per is not None else None, []).append(pair)
+    chosen = {
+        key
+        for value, members in groups.items()
+        for key in draw([_fact_key(p) for _, p in members], spec.limit, experiment.seed, "limit", name, value)
+    }
+    return [pair for pair in pairs if _fact_key(pair[1]) in chosen]
+
+
+def _fact_key(prompt: PromptText) -> tuple[str, str | None, str | None]:
+    return prompt.text, prompt.relation, prompt.entity
+
+
+def draw(items: Sequence[T], number: int, *seed: object) -> list[T]:
+    """Draw ``number`` of the items, or all if there are no more; the order of ``items`` is kept.
+
+    Items are ranked by a hash of the seed and of themselves: what is drawn does not depend on their order,
+    and one item more displaces at most one.
+    """
+    if len(items) <= number:
+        return list(items)
+    ranked = sorted(items, key=lambda item: hashlib.sha256(repr((*seed, item)).encode()).digest())
+    chosen = set(ranked[:number])
+    return [item for item in items if item in chosen]
+
+
+def _questions(experiment: Experiment, relations: Sequence[str], spec: PromptSet) -> list[_Wording]:
+    entities = choose_entities(experiment, spec.entities)
+    return [
+        wording
+        for relation in relations
+        for entity in entities
+        for wording in _one_question(experiment, relation, entity, spec)
+    ]
+
+
+def _axis(labels: list[str] | None) -> list[str | None]:
+    """Give the labels of an axis; one without a label where the set does not ask for any."""
+    return [None] if labels is None else [*labels]
+
+
+def _one_question(experiment: Experiment, name: str, entity: str, spec: PromptSet) -> Iterator[_Wording]:
+    """Give the wordings of one fact: names, phrasings and languages as the set asks for them."""
+    relation = experiment.relations[name]
+    for language in _axis(spec.language):
+        answers = _answers(relation, entity, language)
+        if not answers:
+            continue
+        for phrasing in _axis(spec.phrasing):
+            bodies = _bodies(relation, phrasing, language)
+            for variant, form in _names(experiment, entity, spec.variants, language):
+                for number, body in enumerate(bodies):
+                    yield _Wording(
+                        body, number, entity, form, name, variant, phrasing, language, answers, relation.given
+                    )
+
+
+def _answers(relation: Relation, entity: str, language: str | None) -> tuple[str, ...]:
+    if language in relation.translations:
+        return tuple(relation.translations[language or ""].answers.get(entity, ()))
+    return tuple(relation.answers.get(entity, ()))
+
+
+def _bodies(relation: Relation, phrasing: str | None, language: str | None) -> Sequence[str]:
+    """Give the prompts of a phrasing and a language; none where the relation has them not."""
+    if language in relation.translations:
+        return relation.translations[language or ""].prompt if phrasing is None else []
+    if language not in (None, DEFAULT_LANGUAGE):
+        return []
+    return relation.prompt if phrasing is None else relation.phrasings.get(phrasing, [])
+
+
+def _names(
+    experiment: Experiment, entity: str, variants: str | list[str] | None, language: str | None
+) -> list[tuple[str | None, str]]:
+    """List the forms of a name that are asked for: (label, form); the name itself has no label."""
+    described = experiment.entities[entity]
+    own = described.variants.get(language, [described.name])[0] if language else described.name
+    forms = [(label, form) for label, texts in described.variants.items() for form in texts]
+    if variants is None:
+        return [(None, own)]
+    if variants == "all":
+        return [(None, own), *forms]
+    return [(label, form) for label, form in forms if label in variants]
+
+
+def _about_entities(experiment: Experiment, templates: Sequence[str], spec: PromptSet) -> list[_Wording]:
+    if spec.entities == "all" or isinstance(spec.entities, EntityFilter):
+        _closed(experiment)
+    return [
+        _Wording(body, number, entity, form, variant=variant, language=language)
+        for entity in choose_entities(experiment, spec.entities)
+        for language in _axis(spec.language)
+        for variant, form in _names(experiment, entity, spec.variants, language)
+        for number, body in enumerate(templates)
+    ]
+
+
+def _about_nobody(texts: Sequence[str]) -> list[_Wording]:
+    return [_Wording(body, number) for number, body in enumerate(texts)]
+
+
+def _derived(experiment: Experiment, spec: PromptSet, base: list[_Wording]) -> list[_Wording]:
+    """Derive from a set: fewer entities, and the same facts in other names, wordings or languages."""
+    entities = None if spec.entities == "all" else set(choose_entities(experiment, spec.entities))
+    kept = [w for w in base if entities is None or w.entity in entities]
+    if spec.variants is None and spec.phrasing is None and spec.language is None:
+        return kept
+    found: dict[_Wording, None] = {}
+    for wording in kept:
+        if wording.entity is None:
+            found[wording] = None
+            continue
+        axes = PromptSet(
+            of=spec.of,
+            phrasing=spec.phrasing or ([wording.phrasing] if wording.phrasing else None),
+            language=spec.language or ([wording.language] if wording.language else None),
+            variants=spec.variants
+            if spec.variants is not None
+            else [wording.variant]
+            if wording.variant
+            else None,
+        )
+        if wording.relation is not None:
+            again = list(_one_question(experiment, wording.relation, wording.entity, axes))
+            if spec.phrasing is None and spec.language is None:
+                again = [w for w in again if w.template == wording.template]
+        else:
+            again = [
+                replace(wording, name=form, variant=variant, language=language)
+                for language in _axis(axes.language)
+                for variant, form in _names(experiment, wording.entity, axes.variants, language)
+            ]
+        found.update((replace(w, frames=wording.frames), None) for w in again)
+    return list(found)
+
+
+def choose_entities(experiment: Experiment, choice: str | list[str] | EntityFilter) -> list[str]:
+    """List the entities of a choice: `all`, names, or {where, order, limit}."""
+    if choice == "all":
+        return list(experiment.entities)
+    if not isinstance(choice, EntityFilter):
+        return list(choice)
+    chosen = [
+        name
+        for name in experiment.entities
+        if all(holds(c, _attribute(experiment, name, c.quantity)) for c in choice.where)
+    ]
+    if choice.order is not None:
+        key = choice.order.removeprefix("-")
+        absent = [name for name in chosen if _attribute(experiment, name, key) is None]
+        if absent:
+            raise RunError(
+                f"'{absent[0]}' has no '{key}' to be ordered by", remedy="add it under `attributes:`"
+            )
+
+        def place(name: str) -> tuple[bool, float, str]:
+            value = _attribute(experiment, name, key)
+            return (isinstance(value, str), 0.0 if isinstance(value, str) else float(value or 0), str(value))
+
+        chosen.sort(key=place, reverse=choice.order.startswith("-"))
+    return chosen if choice.limit is None else chosen[: choice.limit]
+
+
+def _attribute(experiment: Experiment, entity: str, name: str) -> str | float | None:
+    return entity if name == "entity" else experiment.entities[entity].attributes.get(name)
+
+
+def _render(experiment: Experiment, wording: _Wording) -> PromptText:
+    spans: tuple[Span, ...] = ()
+    text = wording.body
+    if wording.name is not None:
+        text, spans = render(wording.body, wording.name)
+    for wrap in wording.frames:
+        text, spans = frame(wrap, text, spans)
+    return PromptText(
+        text=text,
+        entity=wording.entity,
+        entity_name=wording.name,
+        spans=spans,
+        relation=wording.relation,
+        variant=wording.variant,
+        phrasing=wording.phrasing,
+        language=wording.language,
+        template=str(wording.template),
+        answers=wording.answers,
+        given=wording.given,
+        columns=dict(experiment.entities[wording.entity].attributes) if wording.entity is not None else {},
+    )
+
+
+# -- owners, targets, others
+
+
+def owner_key(prompt: PromptText, by: Sequence[str]) -> str | None:
+    """Give the key of the ranking a prompt belongs to: `trump`, `trump/surname`; `all` for `by: []`.
+
+    The canonical name form leaves its part out. None for a prompt that lacks one of the other columns.
+    """
+    parts: list[str] = []
+    for name in by:
+        value = column(prompt, name)
+        if value is None and name != "variant":
+            return None
+        if value is not None:
+            parts.append(str(int(value)) if isinstance(value, float) and value == int(value) else str(value))
+    return "/".join(parts) or ANYBODY
+
+
+def owners(experiment: Experiment, localize_name: str) -> tuple[str, ...]:
+    """List the groups of a ranking, in the order of the prompts: one ranking is made for each."""
+    spec = experiment.localize[localize_name]
+    by = spec.by if spec.by is not None else ["entity"]
+    if not by:
+        return (ANYBODY,)
+    keys = (owner_key(p, by) for p in prompt_set(experiment, spec.prompts or "attributes"))
+    return tuple(dict.fromkeys(key for key in keys if key is not None))
+
+
+def entities_of(experiment: Experiment, owner: str) -> tuple[str, ...]:
+    """List the entities an owner's neurons belong to: of `trump/surname` trump, of `trump+obama` both.
+
+    Empty for neurons that belong to nobody: a relation's, an address.
+    """
+    found: list[str] = []
+    for part in [owner] if owner in experiment.entities else owner.split("+"):
+        for name in (part, part.split("/")[0]):
+            if name in experiment.entities:
+                found.append(name)
+                break
+    return tuple(dict.fromkeys(found))
+
+
+def role_of(
+    experiment: Experiment, intervention: Intervention, owner: str
+) -> Callable[[PromptText], Role | None]:
+    """Give the function from an asked prompt to its role; None for a prompt that is not asked for this owner.
+
+    Targets are whom `target:` names: an entity, a relation, a fact, or conditions on columns; else the owner,
+    an entity or a relation. The others are those `others:` names, else all other prompts: those of every
+    other entity (10 drawn if there are more than 12), or of the same entities under another relation.
+    """
+    is_target = _target(experiment, intervention, owner)
+    asked = _asked(experiment, intervention)
+    mine = dict.fromkeys(p.entity for p in asked if p.entity is not None and is_target(p))
+    whole = [e for e in mine if all(is_target(p) for p in asked if p.entity == e)]
+    rest = [e for e in dict.fromkeys(p.entity for p in asked) if e is not None and e not in whole]
+    chosen = set(_others(experiment, intervention, owner, rest))
+
+    def role(prompt: PromptText) -> Role | None:
+        if is_target(prompt):
+            return "target"
+        if prompt.entity is None:
+            return None if intervention.others == "none" else "others"
+        return "others" if prompt.entity in chosen else None
+
+    return role
+
+
+def targets_and_others(
+    experiment: Experiment, intervention: Intervention, owner: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Give the target entities and the other entities of an owner, in the order they are asked.
+
+    By default the target is the owner's entity, and the others are everybody else asked, of whom 10 are drawn
+    if they are more than 12. Raises RunError for a target that is a relation or a fact (see :func:`role_of`)
+    and for neurons that belong to nobody without `target:`.
+    """
+    asked = _asked(experiment, intervention)
+    entities = list(dict.fromkeys(p.entity for p in asked if p.entity is not None))
+    target = intervention.target
+    if isinstance(target, str) and target not in experiment.entities:
+        raise RunError(f"`target: {target}`: targets that are a relation or a fact are not built yet")
+    if target is None and not entities_of(experiment, owner):
+        raise RunError(f"'{owner}' belongs to nobody", remedy="`target` must say whose answers should change")
+    is_target = _target(experiment, intervention, owner)
+    targets = [e for e in entities if any(is_target(p) for p in asked if p.entity == e)]
+    rest = [e for e in entities if e not in targets]
+    return tuple(targets), tuple(_others(experiment, intervention, owner, rest))
+
+
+def _asked(experiment: Experiment, intervention: Intervention) -> list[PromptText]:
+    found: list[PromptText] = []
+    for name in dict.fromkeys(intervention.ask):
+        found.extend(prompt_set(experiment, name))
+    return found
+
+
+def _target(experiment: Experiment, intervention: Intervention, owner: str) -> Callable[[PromptText], bool]:
+    target = intervention.target
+    if target is None:
+        own = set(entities_of(experiment, owner))
+        if own:
+            return lambda prompt: prompt.entity in own
+        if owner in experiment.relations:
+            return lambda prompt: prompt.relation == owner
+        raise RunError(f"'{owner}' belongs to nobody", remedy="`target` must say whose answers should change")
+    if not isinstance(target, str):
+        conditions = list(target)
+        return lambda prompt: _meets(prompt, conditions)
+    if target in experiment.entities:
+        return lambda prompt: prompt.entity == target
+    if target in experiment.relations:
+        return lambda prompt: prompt.relation == target
+    relation, _, entity = target.partition("/")
+    if relation in experiment.relations and entity in experiment.entities:
+        return lambda prompt: prompt.relation == relation and prompt.entity == entity
+    raise RunError(f"`target: {target}` is neither an entity, a relation nor a fact")
+
+
+def _others(experiment: Experiment, intervention: Intervention, owner: str, rest: Sequence[str]) -> list[str]:
+    """Choose the others among the entities that are asked and are not the target."""
+    others = intervention.others
+    if others == "none":
+        return []
+    if others is None:
+        number = DRAWN_OTHERS if len(rest) > MOST_OTHERS else len(rest)
+        return draw(rest, number, experiment.seed, "others", owner)
+    if isinstance(others, int):
+        return draw(rest, others, experiment.seed, "others", owner)
+    assert not isinstance(others, str)
+    names = [item for item in others if isinstance(item, str)]
+    if names:
+        return [name for name in rest if name in names]
+    conditions = [item for item in others if isinstance(item, Condition)]
+    return [
+        name for name in rest if all(holds(c, _attribute(experiment, name, c.quantity)) for c in conditions)
+    ]

@@ -157,7 +157,7 @@ def _kind(value: Any) -> str:
     return "a list" if isinstance(value, list) else f"'{shown(value)}'"
 
 
-CONDITION_SCHEMA = {"type": "string"}
+CONDITION_SCHEMA = {"type": "string", "pattern": r"\s(=|!=|<|<=|>|>=|in|within)\s"}
 Conditions = Annotated[
     list[Condition],
     BeforeValidator(one_or_many),

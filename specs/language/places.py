@@ -116,9 +116,7 @@ CUTS = ("top", "bottom", "rank", "threshold", "mass")
 
 
 class NeuronSet(Block):
-    """A set of neurons other than a plain reference or a list: cut, filter, algebra, random, whole
-    layers, file.
-    """
+    """Neurons other than a plain reference or a list: cut, filter, algebra, random, layers, file."""
 
     noun = "a neuron set"
 

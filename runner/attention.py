@@ -1,0 +1,196 @@
+"""How each family is told the tree mask: the one place that knows.
+
+A ready mask ``[rows, 1, nodes, nodes]`` is used by transformers as it is, and no sliding window is added to
+it; so windows are put in here. It must be additive: eager attention reads a boolean mask as numbers, in
+silence. Positions must come with a mask: without one, transformers takes repeated positions for packed
+documents.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from runner.families import block_paths, family_of, mask_form, windows_of
+from specs.language.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["mask_bytes", "mask_form", "one_row_only", "tree_attention", "tree_mask"]
+
+_DENSE = ("sdpa", "eager")
+"""Implementations that take a dense mask. Flash attention ignores one; flex attention crashes on one."""
+
+
+def visible(depth: Tensor, end: Tensor, window: int | None = None) -> Tensor:
+    """Say which nodes (third axis) each node (second axis) sees: bool ``[rows, nodes, nodes]``."""
+    node = torch.arange(end.shape[1], device=end.device)
+    # j <= i < end[j] is "j is an ancestor of i or i itself" in preorder.
+    seen = (node[None, :] <= node[:, None])[None] & (node[None, :, None] < end[:, None, :])
+    if window is not None:
+        seen &= (depth[:, :, None] - depth[:, None, :]) < window
+    return seen
+
+
+def tree_mask(depth: Tensor, end: Tensor, dtype: torch.dtype, window: int | None = None) -> Tensor:
+    """Build the additive mask of prompt trees: 0 where seen, else the lowest finite number.
+
+    ``depth``, ``end``: ``[rows, nodes]``; the result is ``[rows, 1, nodes, nodes]``. With ``window``, a node
+    sees the last ``window`` tokens of its own prompt, itself included.
+    """
+    return _additive(visible(depth, end, window), dtype)[:, None]
+
+
+def _additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    # Never -inf: a row that sees nothing would become NaN under eager attention.
+    mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+    return mask.masked_fill_(~seen, torch.finfo(dtype).min)
+
+
+def one_row_only(config: Any) -> bool:
+    """Say whether only one row of nodes can be run at a time: the position bias of mpt has no batch axis."""
+    return str(config.model_type) == "mpt"
+
+
+def mask_bytes(
+    config: Any, n_rows: int, n_nodes: int, heads: int, dtype: torch.dtype, implementation: str
+) -> int:
+    """Estimate the memory in bytes that mask and attention take beyond activations, at the peak of a pass.
+
+    Quadratic in the nodes of a row: three boolean matrices while a mask is built, the masks in ``dtype``, and
+    in eager attention scores and their softmax for every head at 8 bytes an element.
+    """
+    square = n_rows * n_nodes * n_nodes
+    form = mask_form(config)
+    size = dtype.itemsize
+    per_head = form == "alibi" and config.model_type == "falcon"
+    masks = {"per layer type": 2 * size, "bias buffer": 2, "alibi": 1 + size}.get(form, size)
+    total = square * (3 + masks)
+    if per_head:
+        total += square * heads * size
+    if implementation == "eager":
+        total += square * heads * 8
+    return total
+
+
+@contextmanager
+def tree_attention(model: Any, ids: Tensor, depth: Tensor, end: Tensor) -> Iterator[dict[str, Any]]:
+    """Give the keyword arguments that run prompt trees through a model, and set it up for the while.
+
+    ``ids``, ``depth``, ``end``: ``[rows, nodes]`` on the model's device. Models with a position bias get it
+    by hooks and swapped buffers, which are taken away at the end, whatever happens. Raises ModelError where the
+    attention implementation takes no dense mask.
+    """
+    config = model.config
+    family = family_of(config)
+    implementation = str(getattr(config, "_attn_implementation", None) or "eager")
+    form = mask_form(config)
+    if implementation not in _DENSE:
+        raise ModelError(
+            f"attention implementation '{implementation}' takes no prompt tree",
+            remedy="set model.attention to sdpa or eager",
+        )
+    if one_row_only(config) and len(ids) > 1:
+        raise ValueError(f"{config.model_type} takes one row of nodes at a time, not {len(ids)}")
+    dtype = model.dtype
+    blocks = [model.get_submodule(path) for path in block_paths(model, family)]
+    if form == "alibi":
+        with _alibi(config, blocks, depth, end, dtype, implementation):
+            yield {"input_ids": ids}
+    elif form == "bias buffer":
+        with _bias_buffers(config, blocks, depth, end):
+            # The buffers hold the whole mask; without any mask the library would build its own.
+            free = torch.zeros((1, 1, 1, 1), dtype=dtype, device=ids.device)
+            yield {
+                "input_ids": ids,
+                "position_ids": depth,
+                "attention_mask": free.expand(len(ids), 1, ids.shape[1], ids.shape[1]),
+            }
+    else:
+        window = windows_of(config)
+        mask: Any
+        if form == "per layer type":
+            mask = {
+                "full_attention": tree_mask(depth, end, dtype),
+                "sliding_attention": tree_mask(depth, end, dtype, window),
+            }
+        else:
+            mask = tree_mask(depth, end, dtype, window)
+        yield {"input_ids": ids, "position_ids": depth, "attention_mask": mask}
+
+
+@contextmanager
+def _alibi(
+    config: Any, blocks: list[nn.Module], depth: Tensor, end: Tensor, dtype: torch.dtype, implementation: str
+) -> Iterator[None]:
+    """Re-index the library's own position bias by depth, on its way into each block."""
+    kind = config.model_type
+    if kind == "falcon" and implementation != "sdpa":
+        raise ModelError(
+            "falcon with ALiBi under eager attention adds its position bias twice",
+            remedy="set model.attention to sdpa",
+        )
+    seen = visible(depth, end)[:, None]
+    made: dict[str, Tensor] = {}
+
+    def bloom(arguments: dict[str, Any]) -> dict[str, Tensor]:
+        alibi = arguments["alibi"]  # [rows * heads, 1, nodes], the same for each row
+        heads = alibi.shape[0] // len(depth)
+        by_row = alibi.view(len(depth), heads, 1, -1)
+        index = depth[:, None, None, :].expand(-1, heads, 1, -1)
+        return {
+            "alibi": by_row.gather(-1, index).reshape(alibi.shape),
+            "attention_mask": _additive(seen, dtype),
+        }
+
+    def falcon(arguments: dict[str, Any]) -> dict[str, Tensor]:
+        alibi = arguments["alibi"]  # [rows, heads, 1, nodes]
+        by_depth = alibi.gather(-1, depth[:, None, None, :].expand(-1, alibi.shape[1], 1, -1))
+        scale = math.sqrt(config.hidden_size // config.num_attention_heads)
+        return {
+            "alibi": by_depth,
+            "attention_mask": (by_depth / scale).masked_fill(~seen, torch.finfo(dtype).min),
+        }
+
+    def mpt(arguments: dict[str, Any]) -> dict[str, Tensor]:
+        bias = arguments["position_bias"]  # [heads, 1, max positions], 0 at the last
+        deepest = int(depth.max())
+        return {"position_bias": bias[:, :, depth[0] + bias.shape[-1] - 1 - deepest], "attention_mask": ~seen}
+
+    fix = {"bloom": bloom, "falcon": falcon, "mpt": mpt}[kind]
+
+    def hook(_: nn.Module, args: tuple[Any, ...], arguments: dict[str, Any]) -> Any:
+        if not made:
+            made.update(fix(arguments))
+        return args, {**arguments, **made}
+
+    handles = [block.register_forward_pre_hook(hook, with_kwargs=True) for block in blocks]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _bias_buffers(config: Any, blocks: list[nn.Module], depth: Tensor, end: Tensor) -> Iterator[None]:
+    """Put the tree mask in place of the causal matrices that gpt_neo keeps in its attention modules."""
+    masks = {
+        "global": visible(depth, end)[:, None],
+        "local": visible(depth, end, int(config.window_size))[:, None],
+    }
+    attentions: list[Any] = [block.get_submodule("attn.attention") for block in blocks]
+    kept = [attention.bias for attention in attentions]
+    try:
+        for attention in attentions:
+            attention.bias = masks[attention.attention_type]
+        yield
+    finally:
+        for attention, bias in zip(attentions, kept, strict=True):
+            attention.bias = bias

@@ -39,6 +39,7 @@ __all__ = [
     "sha256_of",
     "verify",
     "work_folder",
+    "write_whole",
 ]
 
 log = logging.getLogger("run_spec.models")

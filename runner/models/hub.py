@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner.models.cache import Progress, digest, log, need_room, no_progress, room_errors
+from runner.models.cache import Progress, digest, log, need_room, no_progress, room_errors, write_whole
 from specs.language.errors import ModelError, NoNetwork, RunSpecError
 
 __all__ = ["HubFiles", "cached_snapshot", "download", "hub_files", "model_files", "weight_files"]
@@ -49,6 +49,8 @@ class HubFiles:
     """The files of a hub repository that make up a model, at one commit."""
 
     hub_id: str
+    revision: str
+    """As asked for: a branch, a tag or a commit."""
     commit: str
     sizes: Mapping[str, int]
     sha256: Mapping[str, str]
@@ -151,6 +153,7 @@ def hub_files(hub_id: str, revision: str | None) -> HubFiles:
         )
     return HubFiles(
         hub_id,
+        revision or "main",
         str(info.sha),
         {name: sizes[name] for name in chosen},
         {n: sha256[n] for n in chosen if n in sha256},
@@ -237,6 +240,10 @@ def download(files: HubFiles, progress: Progress = no_progress, *, weights: bool
             _snapshot(files, sorted(wanted))
         found = digest([folder / name for name in wanted if name in files.sha256], progress)
         if not (wrong := [name for name, sha256 in found.items() if sha256 != files.sha256[name]]):
+            if files.revision != files.commit:  # so that the branch is found again without network
+                ref = repo / "refs" / files.revision
+                ref.parent.mkdir(parents=True, exist_ok=True)
+                write_whole(ref, files.commit)
             return folder
         log.warning("%s of %s is corrupt; fetching it again", ", ".join(wrong), files.hub_id)
         for name in wrong:

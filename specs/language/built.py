@@ -33,6 +33,7 @@ from specs.language.experiment import (
 )
 from specs.language.needs import BLOCKS, needed
 from specs.language.origins import Origins, Step
+from specs.language.shipped import PLACEHOLDERS
 
 __all__ = ["NOT_BUILT", "NotBuilt", "not_built"]
 
@@ -50,7 +51,6 @@ MEASURES = frozenset(
         "text",
     }
 )
-SHIPPED_NAMES = ("strangers", "dummies")
 ANALYSES = ("overlap", "correlation", "pivot", "cumulativity", "difference", "errors")
 
 
@@ -173,7 +173,7 @@ def not_built(experiment: Experiment, origins: Origins) -> list[Problem]:
 
 def _names(mean: Any, experiment: Experiment) -> bool:
     """Say whether a mean is over names, or absent."""
-    return mean is None or isinstance(mean, list) or mean in (*experiment.placeholders, *SHIPPED_NAMES)
+    return mean is None or isinstance(mean, list) or mean in (*experiment.placeholders, *PLACEHOLDERS)
 
 
 def _refused(part: NotBuilt, block: Block, path: tuple[Step, ...], origins: Origins) -> Iterator[Problem]:

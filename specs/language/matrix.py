@@ -15,6 +15,7 @@ from specs.language.nodes import (
     in_flow,
     is_null,
     mapping_of,
+    plain,
     with_entry,
 )
 from specs.language.origins import join_path, split_path
@@ -56,6 +57,10 @@ def combinations(root: MappingNode) -> Iterator[Combination]:
             continue
         if not values:
             problems.append(Problem("this axis has no values", path, place))
+            continue
+        twice = next((v for n, v in enumerate(values) if plain(v) in [plain(w) for w in values[:n]]), None)
+        if twice is not None:
+            problems.append(Problem(f"this axis has {in_flow(twice)} twice", path, twice.origin))
             continue
         try:
             steps = split_path(axis)

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from specs.language.experiment import Experiment
 
-__all__ = ["needed"]
+__all__ = ["mentions", "needed"]
 
 BLOCKS = ("placeholders", "prompts", "localize", "neurons", "vectors", "interventions", "analyses")
 
@@ -31,20 +31,20 @@ def needed(experiment: Experiment) -> frozenset[tuple[str, str]]:
             continue
         found.add(name)
         definition = getattr(experiment, defined[name])[name]
-        waiting.extend(word for word in _words(definition) if word in defined)
+        waiting.extend(word for word in mentions(definition) if word in defined)
     return frozenset((defined[name], name) for name in found)
 
 
-def _words(value: Any) -> Iterator[str]:
-    """Give every name a definition may mention: the first part of each reference in it."""
+def mentions(value: Any) -> Iterator[str]:
+    """Give every name a part of an experiment may mention: the first part of each reference in it."""
     if isinstance(value, BaseModel):
         for field in type(value).model_fields:
-            yield from _words(getattr(value, field))
+            yield from mentions(getattr(value, field))
     elif isinstance(value, dict):
         for item in value.values():
-            yield from _words(item)
+            yield from mentions(item)
     elif isinstance(value, (list, tuple)):
         for item in value:
-            yield from _words(item)
+            yield from mentions(item)
     elif isinstance(value, str):
         yield re.split(r"[/\s]", value, maxsplit=1)[0]

@@ -241,12 +241,13 @@ def _words() -> str:
     for name in get_args(Measure):
         number = "@n" if name in NEEDS_NUMBER else "[@n]" if name in MAY_HAVE_NUMBER else ""
         measures.append(f"`{name}{number}`")
+    words = ", ".join(f"`{p}`" for p in get_args(Position))
     return "\n".join(
         [
             "## Words",
             "",
             f"- Sites: {', '.join(f'`{s}`' for s in get_args(Site))}, and `path:MODULE`.",
-            f"- Positions: {', '.join(f'`{p}`' for p in get_args(Position))}, and a token's index such as `-1`.",
+            f"- Positions: {words}, and a token's index such as `-1`.",
             f"- Measures: {', '.join(measures)}.",
             "- Conditions of a run: `clean`, `edit`, `no_edit`, `random_neurons`, `wrong_cell`.",
             "- Roles: `target`, `others`, `unknown`.",

@@ -65,7 +65,8 @@ def explain(error: yaml.MarkedYAMLError, source: Source) -> tuple[str, int]:
             shown = source.text[index - 1 : index + 1] if here != "\\" else source.text[index : index + 2]
             return f"{shown} means nothing in double quotes; write \\\\ for a backslash", index
         return "the quote that opens here is never closed", begun
-    if context.startswith("while parsing a flow") and "got ':'" in problem:
+    same_line = "\n" not in source.text[begun:index]
+    if context.startswith("while parsing a flow") and "got ':'" in problem and (same_line or ": " in before):
         return "this text holds ': ' and must be quoted", index
     if context == "while parsing a flow sequence":
         return "the list that opens here lacks a comma or its ']'", begun

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from runner.summaries import other_forms
 from specs.language.results import InterventionResult, RankingGroup, Results, Summary
 from specs.language.words import ConditionName, Role
 
@@ -125,7 +126,7 @@ def _silencing(results: Results, done: InterventionResult, owner: str, group: Ra
         return f"the model does not know the answer to {asked} asked, so no effect can be measured"
     effect = _effect(done, owner)
     if effect is None:
-        return f"no measure of {done.name} is defined for {_label(results, owner)}"
+        return _nothing(results, done, owner)
     how = _doing(done, effect.point, _edited(done, owner, group))
     name = _words(effect.measure)
     found = f"{_number(effect.target.mean)}{_interval(effect.target)} over {_questions(effect.target.n)}"
@@ -249,7 +250,8 @@ def _strongest_control(
 
 def _others_with_an_effect(results: Results, done: InterventionResult, owner: str) -> list[str]:
     """Count the other owners whose neurons have a specific effect."""
-    rest = [o for o in done.owners if o != owner]
+    forms = other_forms(done.owners)
+    rest = [o for o in done.owners if o != owner and o not in forms]
     found = sum(1 for o in rest if (effect := _effect(done, o)) is not None and effect.verdict == "specific")
     if not rest:
         return []
@@ -292,7 +294,7 @@ def _injection(results: Results, done: InterventionResult, owner: str, group: Ra
         if any(v - base >= COMPARABLE * (best.mean - base) for v in controls.values()):
             return f"{text}, but {beside}, so it is no more than a placebo"
         return f"{text}, while {beside}" if beside else f"{text}, with no control to compare"
-    return f"no measure of {done.name} is defined for {_label(results, owner)}"
+    return _nothing(results, done, owner)
 
 
 def _beside(controls: Mapping[ConditionName, float]) -> str:
@@ -304,6 +306,15 @@ def _beside(controls: Mapping[ConditionName, float]) -> str:
         verb = "" if said else "takes it "
         said.append(f"another's cell {verb}to {_number(controls['wrong_cell'])}")
     return " and ".join(said)
+
+
+def _nothing(results: Results, done: InterventionResult, owner: str) -> str:
+    """Say why there is no figure: usually because the clean model knows none of the answers."""
+    counted = [s.n for s in done.summaries if (s.edited, s.condition, s.role) == (owner, "clean", "target")]
+    label = _label(results, owner)
+    if counted and not any(counted):
+        return f"the model knows none of the answers asked for about {label}, so {done.title} shows nothing"
+    return f"no measure of {done.name} is defined for {label}"
 
 
 CONTROLS: tuple[ConditionName, ...] = ("random_neurons", "wrong_cell")

@@ -28,7 +28,7 @@ from runner.observe import Asked, Row
 from specs.language.results import LeftOut, Summary
 from specs.language.words import ConditionName, Role
 
-__all__ = ["RESAMPLES", "count_asked", "left_out", "summarise"]
+__all__ = ["RESAMPLES", "count_asked", "left_out", "other_forms", "summarise"]
 
 RESAMPLES = 2000
 TAILS = (0.025, 0.975)
@@ -47,15 +47,17 @@ NOTHING: Figures = (0, None, None, None, None, [])
 
 
 def summarise(rows: Sequence[Row], measures: Sequence[str], axes: Iterable[str], seed: int) -> list[Summary]:
-    """Average every measure for each owner, condition, role and sweep value, over all relations and for each.
+    """Average every measure for each owner, condition, role and sweep value, over all relations and for
+    each.
 
-    Besides one summary for each owner there is one for ``*``, in which every owner counts the same: the mean
-    of the owners' means. Its n is the number of different prompts, and its interval resamples prompts with
-    all that was observed on them, since one prompt may serve as a control for several owners.
+    Besides one summary for each owner there is one for ``*``, in which every owner counts the same: the
+    mean of the owners' means, without other forms of a name that is an owner itself. Its n is the number
+    of different prompts, and its interval resamples prompts with all that was observed on them, since one
+    prompt may serve as a control for several owners.
 
     Rows that the clean model does not know are left out, and values that are undefined; :func:`left_out`
-    lists both. Measures whose value is a text have no mean. Raises ValueError for a row with a sweep that is
-    not in ``axes``.
+    lists both. Measures whose value is a text have no mean. Raises ValueError for a row with a sweep that
+    is not in ``axes``.
     """
     numeric = _numeric(measures)
     table = _table(rows, numeric, tuple(axes))
@@ -101,29 +103,29 @@ def count_asked(rows: Sequence[Row]) -> tuple[int, int]:
     return len(asked), len(known)
 
 
-def left_out(rows: Iterable[Row], measures: Sequence[str]) -> list[LeftOut]:
+def left_out(rows: Sequence[Row], measures: Sequence[str]) -> list[LeftOut]:
     """List what no mean holds: questions the clean model does not know, and values that are undefined.
 
-    One entry for each question, or for each measure, question and reason, with the number of rows. Texts are
-    not looked at, since no mean holds them.
+    One entry for each question, with the answer's rank in the clean model, and one for each measure,
+    question and reason, with the number of rows. Texts are not looked at, since no mean holds them.
     """
     numeric = _numeric(measures)
-    unknown: Counter[tuple[str, str]] = Counter()
+    named = _names(rows)
+    unknown: dict[tuple[str, str], str] = {}
     undefined: Counter[tuple[str, str, str]] = Counter()
     for row in rows:
-        what, where = _name(row.asked), row.asked.intervention
+        what, where = named[_question(row.asked)], row.asked.intervention
         if row.known is False:
-            unknown[where, what] += 1
+            unknown[where, what] = "the clean model does not know the answer" + _clean_rank(row)
             continue
         for measure in numeric:
             if row.values[measure] is None:
                 undefined[where, f"{measure} of {what}", row.reasons[measure]] += 1
     listed = [
-        LeftOut(what=what, reason=f"the clean model does not know the answer ({_rows(n)})", where=where)
-        for (where, what), n in sorted(unknown.items())
+        LeftOut(what=what, reason=reason, where=where) for (where, what), reason in sorted(unknown.items())
     ]
     listed += [
-        LeftOut(what=what, reason=f"{reason} ({_rows(n)})", where=where)
+        LeftOut(what=what, reason=f"{reason} ({n} {'row' if n == 1 else 'rows'})", where=where)
         for (where, what, reason), n in sorted(undefined.items())
     ]
     return listed
@@ -133,16 +135,37 @@ def _numeric(measures: Sequence[str]) -> list[str]:
     return [word for word in measures if parse(word)[0].unit != "text"]
 
 
-def _name(asked: Asked) -> str:
-    """Give ``relation/entity`` where there are both, else the text."""
+def _clean_rank(row: Row) -> str:
+    if row.clean is None or not row.clean.finite or not row.clean.answers:
+        return ""
+    return f" (rank {min(max(answer.ranks) for answer in row.clean.answers)})"
+
+
+_Question = tuple[str | None, ...]
+
+
+def _question(asked: Asked) -> _Question:
+    """Give what tells one question from another, whatever name was put into it."""
     if asked.relation is None or asked.entity is None:
-        return asked.prompt
-    extra = [part for part in (asked.variant, asked.phrasing, asked.language) if part]
-    return f"{asked.relation}/{asked.entity}" + (f" ({', '.join(extra)})" if extra else "")
+        return (asked.prompt,)
+    return asked.relation, asked.entity, asked.variant, asked.phrasing, asked.language, asked.template
 
 
-def _rows(n: int) -> str:
-    return "1 row" if n == 1 else f"{n} rows"
+def _names(rows: Sequence[Row]) -> dict[_Question, str]:
+    """Name every question ``relation/entity``, or by its text; say more where that names several."""
+    questions = {_question(row.asked) for row in rows}
+    short: Counter[_Question] = Counter(question[:5] for question in questions)
+    names: dict[_Question, str] = {}
+    for question in questions:
+        if len(question) == 1:
+            names[question] = str(question[0])
+            continue
+        relation, entity, variant, phrasing, language, template = question
+        more = [part for part in (variant, phrasing, language) if part]
+        if short[question[:5]] > 1:
+            more.append(f"template {template}")
+        names[question] = f"{relation}/{entity}" + (f" ({', '.join(more)})" if more else "")
+    return names
 
 
 @dataclass(frozen=True)
@@ -197,12 +220,25 @@ def _table(rows: Sequence[Row], measures: Sequence[str], axes: tuple[str, ...]) 
     )
 
 
+def other_forms(owners: Iterable[str]) -> set[str]:
+    """Find the owners that are another form of one's name, such as ``trump/typo`` beside ``trump``.
+
+    A person whose name was ranked in four forms is one person in a mean over owners.
+    """
+    given = set(owners)
+    return {owner for owner in given if "/" in owner and owner.split("/")[0] in given}
+
+
 def _stars(table: _Table) -> tuple[list[Cell], Ints]:
-    """List the cells and after them those of ``*``; give for every cell the place of its ``*``."""
+    """List the cells and after them those of ``*``; give for every cell the place of its ``*``, or -1."""
+    forms = other_forms(cell[0] for cell in table.cells)
     stars: dict[Cell, int] = {}
+    places: list[int] = []
     for cell in table.cells:
-        stars.setdefault(("*", *cell[1:]), len(table.cells) + len(stars))
-    return [*table.cells, *stars], np.array([stars["*", *cell[1:]] for cell in table.cells], dtype=np.int64)
+        star: Cell = ("*", *cell[1:])
+        place = -1 if cell[0] in forms else stars.setdefault(star, len(table.cells) + len(stars))
+        places.append(place)
+    return [*table.cells, *stars], np.array(places, dtype=np.int64)
 
 
 def _groups(table: _Table) -> list[Group]:
@@ -215,7 +251,7 @@ def _groups(table: _Table) -> list[Group]:
     cells, star_of = _stars(table)
     pairs, _, _ = _different(np.stack([table.cell, table.relation[table.unit]]))
     star = star_of.tolist()
-    found = {(cell, relation) for one, relation in pairs.T.tolist() for cell in (one, star[one])}
+    found = {(c, relation) for one, relation in pairs.T.tolist() for c in (one, star[one]) if c >= 0}
     found |= {(cell, 0) for cell, _ in found}
     place = {cell: i for i, cell in enumerate(sorted(range(len(cells)), key=lambda c: _order(cells[c])))}
     return sorted(found, key=lambda group: (place[group[0]], group[1]))
@@ -236,10 +272,17 @@ def _figures(table: _Table, measure: int, seed: int) -> dict[Group, Figures]:
     # Groups are (cell, relation) with relation 0 for all of them; every unit stands in two groups.
     member, x = _per_relation(per_unit, unit_value, table.relation)
     group, at, n = _different(member[:2])
-    star_group, star_at, owners = _different(np.stack([star_of[group[0]], group[1]]))
+    starred = np.flatnonzero(star_of[group[0]] >= 0)
+    star_group, of_starred, owners = _different(np.stack([star_of[group[0]], group[1]])[:, starred])
+    star_at = np.full(group.shape[1], -1, dtype=np.int64)
+    star_at[starred] = of_starred
     # A star's weights: every owner the same, and every prompt of an owner the same.
-    share = 1.0 / (owners[star_at] * n)[at]
-    star_member, star_x, star_weight = _weighted(np.stack([star_at[at], member[2]]), x, share)
+    counted = star_at[at] >= 0
+    share = np.zeros(group.shape[1])
+    share[starred] = 1.0 / (owners[of_starred] * n[starred])
+    star_member, star_x, star_weight = _weighted(
+        np.stack([star_at[at], member[2]])[:, counted], x[counted], share[at][counted]
+    )
 
     weight = (1.0 / n)[at]
     all_groups = np.concatenate([group, star_group], axis=1)
@@ -259,6 +302,8 @@ def _figures(table: _Table, measure: int, seed: int) -> dict[Group, Figures]:
 
 def _different(keys: Ints) -> tuple[Ints, Ints, Floats]:
     """Give the different columns of ``keys``, sorted, the place of each column among them, and counts."""
+    if not keys.shape[1]:
+        return keys, np.zeros(0, dtype=np.int64), np.zeros(0)
     sizes = tuple(int(row.max()) + 1 for row in keys)
     code, at, n = np.unique(np.ravel_multi_index(tuple(keys), sizes), return_inverse=True, return_counts=True)
     return (
@@ -304,7 +349,8 @@ def _draws(
         [np.stack([cell, np.zeros_like(cell), draw]), np.stack([cell, own, draw])[:, related]], axis=1
     )
     group, mean = _mean(keys, np.concatenate([values, values[related]]))
-    star, star_mean = _mean(np.stack([star_of[group[0]], group[1], group[2]]), mean)
+    starred = star_of[group[0]] >= 0
+    star, star_mean = _mean(np.stack([star_of[group[0]], group[1], group[2]])[:, starred], mean[starred])
     found: dict[tuple[int, int], list[float]] = {}
     for keys_, means in ((group, mean), (star, star_mean)):
         for cell_, relation, _, value in zip(*keys_.tolist(), means.tolist(), strict=True):
@@ -327,7 +373,8 @@ def _statistics(
         mean: Floats = np.bincount(group, weights=weight * x, minlength=n_groups).astype(np.float64)
         first = np.concatenate([[0], np.cumsum(size)[:-1]])
         # A constant is its own mean exactly, whatever the weights add up to in floating point.
-        constant = np.minimum.reduceat(x, first) == np.maximum.reduceat(x, first)
+        smallest, largest = np.minimum.reduceat(x, first), np.maximum.reduceat(x, first)
+        constant = smallest == largest
         mean[constant] = x[first][constant]
         deviation = weight * (x - mean[group])
         squares = np.bincount(group, weights=deviation**2, minlength=n_groups)
@@ -344,6 +391,8 @@ def _statistics(
             some = chosen[begin : begin + step]
             where = first[some, None] + np.arange(n)
             low[some], high[some] = _interval(mean[some], deviation[where], weight[where], n, seed)
+    # A mean of resampled values lies among them; what is outside is rounding.
+    low, high = np.maximum(low, smallest), np.minimum(high, largest)
     return size, mean, se, low, high
 
 

@@ -237,6 +237,14 @@ def test_when_no_measure_is_defined_it_says_so():
     assert answer(results(nothing)).endswith("; no measure of amnesia is defined for Donald Trump.")
 
 
+def test_when_nothing_is_known_about_the_first_owner_it_says_so():
+    nothing = amnesia(summaries=[summary(None, n=0, scale=-3.0), summary(None, "clean", n=0)])
+    assert answer(results(nothing)).endswith(
+        "; the model knows none of the answers asked for about Donald Trump, "
+        "so negative ablation shows nothing."
+    )
+
+
 def test_a_measure_that_is_undefined_gives_way_to_the_next():
     both = amnesia(
         measures=[KS, "answer_probability"],
@@ -329,6 +337,12 @@ def test_the_other_owners_are_counted():
     )
     assert answer(owners(0.12, 0.1)).endswith("; a specific effect is found for Barack Obama.")
     assert answer(owners(0.12, 0.99)).endswith("; no specific effect is found for Barack Obama.")
+
+
+def test_other_forms_of_a_name_are_not_counted_as_others():
+    done = owners(0.12, 0.1).interventions["amnesia"]
+    done.owners.append("trump/typo")
+    assert answer(results(done)).endswith("; a specific effect is found for obama.")
 
 
 def injection(best=0.6, draws=0.1, wrong=0.05, none=0.0, **changes):

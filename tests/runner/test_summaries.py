@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import bootstrap
 
-from runner.observe import Asked, Observation, Row
+from runner.observe import AnswerScore, Asked, Observation, Row
 from runner.summaries import count_asked, left_out, summarise
 
 KS = "knowledge_score"
@@ -237,6 +237,34 @@ def test_owners_with_unequal_numbers_of_prompts_add_no_spread_of_their_own():
     assert (star.mean, star.low, star.high) == (0.7, 0.7, 0.7)
 
 
+def test_another_form_of_a_name_is_not_another_owner():
+    """trump/typo is Trump again; wife/trump beside no owner called wife is not a form of anything."""
+    rows = [
+        *rows_of([0.2, 0.4]),
+        *rows_of([0.9, 0.9], edited="trump/typo"),
+        *rows_of([1.0, 1.0], edited="obama"),
+    ]
+    assert one(rows, edited="*").mean == pytest.approx((0.3 + 1.0) / 2)
+    assert one(rows, edited="trump/typo").mean == pytest.approx(0.9)
+    facts = [*rows_of([0.2], edited="wife/trump"), *rows_of([0.6], edited="wife/obama")]
+    assert one(facts, edited="*").mean == pytest.approx(0.4)
+
+
+def test_a_star_without_any_value_is_empty():
+    rows = [*rows_of([None, None]), *rows_of([0.9, 0.8], edited="trump/typo")]
+    assert one(rows, edited="*").n == 0
+
+
+def test_an_interval_does_not_leave_the_values_by_rounding():
+    rows = [
+        row(v, 10 * k + i, edited=f"o{k}")
+        for k in range(3)
+        for i, v in enumerate([0.0, 0.0, 0.0, 1.0][: k + 2])
+    ]
+    star = one(rows, edited="*")
+    assert star.low >= 0 and star.high <= 1
+
+
 def test_the_star_has_the_mean_of_the_owners_draws():
     rows = [
         row(10 * k + d, p, edited=edited, condition="random_neurons", draw=d)
@@ -292,17 +320,28 @@ def test_summaries_come_in_the_order_of_owners_conditions_sweep_and_relations():
 
 
 def test_what_no_mean_holds_is_listed_with_its_reason():
+    clean = Observation((AnswerScore(" Melania", (-1.0, -1.0), (2, 9)),))
     rows = [
-        row(0.5, 0, known=False),
+        replace(row(0.5, 0, known=False), clean=clean),
         row(None, 1, relation="child"),
         row(None, 1, relation="child", condition="clean"),
         row(None, 2, entity=None, relation=None),
     ]
     rows = [replace(one, values={"text@3": None} | one.values) for one in rows]
     assert [(entry.what, entry.reason, entry.where) for entry in left_out(rows, [KS, "text@3"])] == [
-        ("wife/trump", "the clean model does not know the answer (1 row)", "amnesia"),
+        ("wife/trump", "the clean model does not know the answer (rank 9)", "amnesia"),
         ("knowledge_score of child/trump", "no stranger was asked (2 rows)", "amnesia"),
         ("knowledge_score of question 00002", "no stranger was asked (1 row)", "amnesia"),
+    ]
+
+
+def test_questions_that_share_a_name_are_told_apart():
+    rows = [row(0.1, i, template=str(i), known=False) for i in range(2)]
+    rows.append(row(0.1, 5, template="0", variant="typo", known=False))
+    assert [entry.what for entry in left_out(rows, [KS])] == [
+        "wife/trump (template 0)",
+        "wife/trump (template 1)",
+        "wife/trump (typo)",
     ]
 
 

@@ -85,6 +85,8 @@ def _compare(claim: Condition, results: Results) -> tuple[Outcome, str, str]:
             return "not applicable", words, wanted
         if claim.op == "in":
             return _outcome(found.neurons <= frozenset().union(*wanted)), words, ""
+        if _is_path(str(claim.value), results):
+            words = f"{words}, against {_listed(sorted(wanted[0]))}"
         return _outcome((found.neurons == wanted[0]) == (claim.op == "=")), words, ""
     filled = claim
     if isinstance(claim.value, str) and _is_path(claim.value, results):

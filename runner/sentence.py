@@ -63,7 +63,7 @@ def answer(results: Results) -> str:
         parts.append(_injection(results, injection, owner, group))
     if main is None:
         parts.append("nothing was done to it")
-    text = "; ".join(parts)
+    text = "; ".join(dict.fromkeys(parts))
     return text[0].upper() + text[1:] + "."
 
 
@@ -313,7 +313,7 @@ def _nothing(results: Results, done: InterventionResult, owner: str) -> str:
     counted = [s.n for s in done.summaries if (s.edited, s.condition, s.role) == (owner, "clean", "target")]
     label = _label(results, owner)
     if counted and not any(counted):
-        return f"the model knows none of the answers asked for about {label}, so {done.title} shows nothing"
+        return f"the model knows none of the answers asked for about {label}, so no effect can be measured"
     return f"no measure of {done.name} is defined for {label}"
 
 

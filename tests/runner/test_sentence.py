@@ -240,9 +240,10 @@ def test_when_no_measure_is_defined_it_says_so():
 def test_when_nothing_is_known_about_the_first_owner_it_says_so():
     nothing = amnesia(summaries=[summary(None, n=0, scale=-3.0), summary(None, "clean", n=0)])
     assert answer(results(nothing)).endswith(
-        "; the model knows none of the answers asked for about Donald Trump, "
-        "so negative ablation shows nothing."
+        "; the model knows none of the answers asked for about Donald Trump, so no effect can be measured."
     )
+    both = results(nothing, injection(summaries=nothing.summaries))
+    assert answer(both) == answer(results(nothing)), "said once and not for each intervention"
 
 
 def test_a_measure_that_is_undefined_gives_way_to_the_next():

@@ -82,7 +82,7 @@ class Origins:
                 continue
             if follow is node and node is not None:
                 continue
-            steps.append(_name(step) if isinstance(step, str) else step)
+            steps.append(_name(step, node))
             node = follow
         return join_path(steps)
 
@@ -106,20 +106,22 @@ class Origins:
             if follow is None:
                 return place, key, depth
             if follow is not node:
-                key = node.keys[_name(step)].origin if isinstance(node, MappingNode) else None
+                key = node.keys[_name(step, node)].origin if isinstance(node, MappingNode) else None
                 place = _place(follow, key)
                 node = follow
         return place, key, len(path)
 
 
-def _name(step: Step) -> str:
-    """Give the key of a field: Python's `from_` is `from`."""
-    return str(step).rstrip("_") if step in ("from_", "in_", "except_") else str(step)
+def _name(step: Step, node: Node | None) -> str:
+    """Give the key of a field: Python's `from_` is `from`, unless the text has `from_`."""
+    if step in ("from_", "in_", "except_") and not (isinstance(node, MappingNode) and step in node.entries):
+        return str(step).rstrip("_")
+    return str(step)
 
 
 def _step(node: Node, step: Step) -> Node | None:
-    if isinstance(node, MappingNode) and _name(step) in node.entries:
-        return node.entries[_name(step)]
+    if isinstance(node, MappingNode) and _name(step, node) in node.entries:
+        return node.entries[_name(step, node)]
     if isinstance(node, SequenceNode):
         index = int(step) if str(step).isdecimal() else -1
         return node.items[index] if 0 <= index < len(node.items) else None

@@ -1,0 +1,168 @@
+"""The names of a spec and the problems found with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from specs.language.conditions import holds, number_text
+from specs.language.errors import Origin, Problem
+from specs.language.experiment import Condition, Experiment
+from specs.language.facts import COLUMNS, placeholder_names
+from specs.language.scalars import nearest, suggest
+from specs.language.shipped import PLACEHOLDERS
+
+__all__ = ["KINDS", "HasOrigins", "Naming", "Path", "choose", "values_text"]
+
+Path = tuple[str | int, ...]
+KINDS: dict[str, str] = {
+    "data": "a data file",
+    "entities": "an entity",
+    "placeholders": "a list of placeholders",
+    "relations": "a relation",
+    "prompts": "a prompt set",
+    "localize": "a ranking",
+    "neurons": "a neuron set",
+    "vectors": "a vector",
+    "interventions": "an intervention",
+    "analyses": "an analysis",
+}
+"""Block: what one of its names is."""
+
+
+class HasOrigins(Protocol):
+    """The places of a spec's parts."""
+
+    def at(self, *path: str | int) -> Origin | None: ...
+
+    def key(self, *path: str | int) -> Origin | None: ...
+
+    def written(self, *path: str | int) -> str: ...
+
+
+class Naming:
+    """Which names an experiment has, and what is told about names it has not."""
+
+    def __init__(self, experiment: Experiment, origins: HasOrigins) -> None:
+        self.experiment = experiment
+        self.origins = origins
+        self.problems: list[Problem] = []
+        self.open = bool(experiment.data)
+        """Data files may bring entities, relations and attributes that are not known here."""
+        self.attributes = tuple(
+            dict.fromkeys(name for e in experiment.entities.values() for name in e.attributes)
+        )
+        self._told: set[tuple[str, Path]] = set()
+
+    def tell(self, message: str, *path: str | int, key: bool = False, severity: str = "error") -> None:
+        """Note a problem at a place (``key``: at the key that leads there), once."""
+        if (message, path) in self._told:
+            return
+        self._told.add((message, path))
+        origin = self.origins.key(*path) if key else self.origins.at(*path)
+        self.problems.append(
+            Problem(message, self.origins.written(*path), origin, "meaning", severity)  # type: ignore[arg-type]
+        )
+
+    def warn(self, message: str, *path: str | int, key: bool = False) -> None:
+        """Note something that does not stop a run."""
+        self.tell(message, *path, key=key, severity="warning")
+
+    def kind(self, name: str) -> str | None:
+        """Say what a name is: `a relation`; None for a name that is not given in the spec."""
+        return next((what for block, what in KINDS.items() if name in getattr(self.experiment, block)), None)
+
+    def entity(self, name: str, *path: str | int, key: bool = False) -> bool:
+        """Say whether a name is an entity's; if not, tell."""
+        if name in self.experiment.entities or self.open:
+            return True
+        self.tell(f"'{name}' is not an entity{suggest(name, self.experiment.entities)}", *path, key=key)
+        return False
+
+    def relation(self, name: str, *path: str | int) -> bool:
+        """Say whether a name is a relation's; if not, tell."""
+        if name in self.experiment.relations or self.open:
+            return True
+        self.tell(f"'{name}' is not a relation{suggest(name, self.experiment.relations)}", *path)
+        return False
+
+    def fact(self, text: str, *path: str | int) -> bool:
+        """Say whether a text is relation/entity; if not, tell."""
+        relation, _, entity = text.partition("/")
+        if relation in self.experiment.entities and entity in (*self.experiment.relations, ""):
+            first = next(iter(self.experiment.relations), "wife")
+            example = f"{entity or first}/{relation}"
+            self.tell(f"'{text}' is not a fact; write relation/entity, for example {example}", *path)
+            return False
+        if not entity or "/" in entity:
+            self.tell(f"'{text}' is not a fact; write relation/entity, for example wife/obama", *path)
+            return False
+        if not (self.relation(relation, *path) and self.entity(entity, *path)):
+            return False
+        known = self.experiment.relations.get(relation)
+        if known is not None and entity not in known.answers and not self.open:
+            self.tell(f"'{relation}' has no answer for '{entity}'", *path)
+            return False
+        return True
+
+    def intervention(self, name: str, *path: str | int) -> bool:
+        """Say whether a name is an intervention's; if not, tell."""
+        if name in self.experiment.interventions:
+            return True
+        near = suggest(name, self.experiment.interventions)
+        self.tell(f"'{name}' is not an intervention{near or self._is(name)}", *path)
+        return False
+
+    def _is(self, name: str) -> str:
+        kind = self.kind(name)
+        return f"; it is {kind}" if kind else ""
+
+    def column(self, name: str, *path: str | int, also: Iterable[str] = ()) -> bool:
+        """Say whether a name is a column of prompts or an attribute; if not, tell."""
+        known = dict.fromkeys((*COLUMNS, *self.attributes, *also))
+        if name in known or self.open:
+            return True
+        self.tell(f"'{name}' is not a column{choose(name, known)}", *path)
+        return False
+
+    def conditions(self, conditions: Sequence[Condition], *path: str | int, also: Iterable[str] = ()) -> bool:
+        """Check conditions on columns: that the columns exist, and that numbers meet numbers."""
+        fine = True
+        for n, condition in enumerate(conditions):
+            if not self.column(condition.quantity, *path, n, also=also):
+                fine = False
+                continue
+            for name, entity in self.experiment.entities.items():
+                value = entity.attributes.get(condition.quantity)
+                try:
+                    holds(condition, value)
+                except ValueError as error:
+                    self.tell(f"{error} ('{name}')", *path, n)
+                    fine = False
+                    break
+        return fine
+
+    def placeholders(self, ref: str | list[str], *path: str | int) -> tuple[str, ...] | None:
+        """Give the names that stand for nobody; None, told, for what is no list of them."""
+        if isinstance(ref, str) and ref not in (*self.experiment.placeholders, *PLACEHOLDERS):
+            near = nearest(ref, [*self.experiment.placeholders, *PLACEHOLDERS])
+            hint = f"did you mean '{near}'? To use the text itself write [{ref}]" if near else ""
+            message = (
+                f"'{ref}' is not a list of placeholders; {hint or f'to use the text itself write [{ref}]'}"
+            )
+            self.tell(message, *path)
+            return None
+        return placeholder_names(self.experiment, ref)
+
+
+def choose(name: str, known: Iterable[str]) -> str:
+    """End a message about an unknown name: the nearest known one, or all of them."""
+    names = list(known)
+    near = suggest(name, names)
+    return near or (f"; choose from {', '.join(names)}" if names else "; there are none")
+
+
+def values_text(values: Sequence[float | str], most: int) -> str:
+    """List the values of a sweep, the first of them if they are many."""
+    shown = ", ".join(v if isinstance(v, str) else number_text(v) for v in values[:most])
+    return shown + (" ..." if len(values) > most else "")

@@ -1,0 +1,211 @@
+"""Prompts and answers: templates that can be filled, answers that can be scored, parts that add up."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from specs.language import templates
+from specs.language.experiment import Relation
+from specs.language.meaning.naming import Path
+from specs.language.meaning.scope import Scope
+
+__all__ = ["CHECKS"]
+
+
+def check_templates(scope: Scope) -> None:
+    """Only the entity may stand in a template, the prompt in a frame, and neither in a text about nobody."""
+    for name, relation in scope.experiment.relations.items():
+        for body, path in _bodies(relation, ("relations", name)):
+            for problem in templates.check(body):
+                scope.tell(_not_a_question(problem), *path)
+    for name, spec in scope.experiment.prompts.items():
+        for n, body in enumerate(spec.templates if isinstance(spec.templates, list) else []):
+            for problem in templates.check(body):
+                scope.tell(problem, "prompts", name, "templates", n)
+        for n, body in enumerate(spec.texts if isinstance(spec.texts, list) else []):
+            if re.search(r"\{\{\s*entity\s*\}\}", body):
+                scope.tell(
+                    "{{ entity }} in a text about nobody: a text about an entity goes under `templates:`",
+                    *("prompts", name, "texts", n),
+                )
+        if spec.wrap is not None:
+            for problem in templates.check(spec.wrap, "prompt"):
+                scope.tell(problem, "prompts", name, "wrap")
+
+
+def _not_a_question(problem: str) -> str:
+    """Say of a question what is said of a template."""
+    if problem.startswith("no {{ entity }}"):
+        return "no {{ entity }} in this template: the same question would be asked about everybody"
+    return problem
+
+
+def _bodies(relation: Relation, path: Path) -> Iterator[tuple[str, Path]]:
+    for n, body in enumerate(relation.prompt):
+        yield body, (*path, "prompt", n)
+    for label, bodies in relation.phrasings.items():
+        for n, body in enumerate(bodies):
+            yield body, (*path, "phrasings", label, n)
+    for language, translation in relation.translations.items():
+        for n, body in enumerate(translation.prompt):
+            yield body, (*path, "translations", language, "prompt", n)
+
+
+def check_answers(scope: Scope) -> None:
+    """Answers are given, are not told by the question, and begin as `given` says."""
+    for name, relation in scope.experiment.relations.items():
+        path: Path = ("relations", name)
+        for entity, answers in relation.answers.items():
+            for n, answer in enumerate(answers):
+                place = (*path, "answers", entity, n)
+                if _is_text(scope, answer, entity, place) and relation.given is not None:
+                    _check_given(scope, answer, relation.given, place)
+        for language, translation in relation.translations.items():
+            for entity, answers in translation.answers.items():
+                for n, answer in enumerate(answers):
+                    _is_text(scope, answer, entity, (*path, "translations", language, "answers", entity, n))
+        if relation.given is not None and not relation.given.strip():
+            scope.tell("`given` is empty; leave it out, and the whole answer is scored", *path, "given")
+        _check_told(scope, relation, path)
+
+
+def _is_text(scope: Scope, answer: str, entity: str, place: Path) -> bool:
+    if not answer.strip():
+        scope.tell(f"the answer for '{entity}' is empty", *place)
+        return False
+    if answer != answer.strip():
+        scope.tell(
+            f"the answer '{answer}' begins or ends with a space; the joining space is the runner's business",
+            *place,
+        )
+        return False
+    return True
+
+
+def _check_given(scope: Scope, answer: str, given: str, place: Path) -> None:
+    if not given.strip():
+        return
+    if not answer.startswith(given):
+        scope.tell(f"the answer '{answer}' does not begin with the given '{given}'", *place)
+    elif answer == given:
+        scope.tell(f"nothing of the answer '{answer}' is left to score after the given '{given}'", *place)
+
+
+def _check_told(scope: Scope, relation: Relation, path: Path) -> None:
+    """Refuse an answer that the question tells, except a choice between all the answers there are."""
+    bodies = [body for body, _ in _bodies(relation, path) if not templates.check(body)]
+    texts = [" ".join(re.sub(r"\{\{.*?\}\}", "\0", body).split()) for body in bodies]
+    told = [
+        (entity, n, answer, any(_stands_in(answer, text) for text in texts))
+        for entity, answers in relation.answers.items()
+        for n, answer in enumerate(answers)
+        if answer.strip()
+    ]
+    distinct = {answer for _, _, answer, _ in told}
+    if len(distinct) > 1 and all(is_told for *_, is_told in told):
+        return
+    for entity, n, answer, is_told in told:
+        place = (*path, "answers", entity, n)
+        if is_told:
+            scope.tell(f"the answer '{answer}' stands in the prompt itself", *place)
+            continue
+        known = scope.experiment.entities.get(entity)
+        if known is not None and _stands_in(answer, known.name):
+            scope.warn(f"the answer '{answer}' stands in the name it is asked about, '{known.name}'", *place)
+
+
+def _stands_in(answer: str, text: str) -> bool:
+    """Say whether an answer stands in a text as whole words."""
+    before = r"(?<!\w)" if re.match(r"\w", answer) else ""
+    after = r"(?!\w)" if re.search(r"\w$", answer) else ""
+    return re.search(before + re.escape(answer) + after, text, re.IGNORECASE) is not None
+
+
+def check_parts(scope: Scope) -> None:
+    """Shares of a split do not exceed the set."""
+    for name, spec in scope.experiment.prompts.items():
+        sizes = spec.split.into.values() if spec.split is not None else ()
+        total = sum(size for size in sizes if not isinstance(size, str) and size < 1)
+        if total > 1 + 1e-9:
+            scope.tell(f"the parts add up to {total:g} of the set", "prompts", name, "split", "into")
+
+
+def check_known(scope: Scope) -> None:
+    """Only questions with answers can be known."""
+    for name, spec in scope.experiment.prompts.items():
+        found = scope.prompts(name, "prompts", name)
+        if spec.known is not None and spec.known != "any" and found is not None and found.answers is False:
+            scope.tell("these prompts have no answers, so nothing can be known", "prompts", name, "known")
+
+
+def check_strangers(scope: Scope) -> None:
+    """A name that stands for nobody is no answer either."""
+    experiment = scope.experiment
+    for name, spec in experiment.interventions.items():
+        for field in ("unknown", "placeholder"):
+            ref = getattr(spec, field)
+            names = None if ref is None else scope.placeholders(ref, "interventions", name, field)
+            for text in names or ():
+                if not text.strip():
+                    scope.tell("this name is empty", "interventions", name, field)
+                    continue
+                found = _answered_by(scope, spec.ask, text)
+                if found is None:
+                    continue
+                relation, answer = found
+                what = f"'{text}' is among the {ref if isinstance(ref, str) else 'names'}"
+                same = answer.casefold() == text.casefold()
+                and_is = "also an answer" if same else f"holds the answer '{answer}'"
+                scope.tell(
+                    f"{what} and {and_is} of '{relation}'; leave it out of `{field}`",
+                    *("interventions", name, field),
+                )
+
+
+def _answered_by(scope: Scope, ask: Sequence[str], text: str) -> tuple[str, str] | None:
+    """Find an asked relation one of whose answers is, or stands in, a name."""
+    for asked in ask:
+        base = asked.partition("/")[0]
+        if base not in scope.set_names():
+            continue
+        found = scope.prompts(base, "interventions")
+        for prompt in found.texts or () if found is not None else ():
+            for answer in prompt.answers:
+                if answer.strip() and prompt.relation is not None and _stands_in(answer, text):
+                    return prompt.relation, answer
+    return None
+
+
+def check_wording(scope: Scope) -> None:
+    """Say once which relations are asked in one wording only."""
+    alone: dict[str, None] = {}
+    for spec in scope.experiment.interventions.values():
+        wordings: dict[str, set[tuple[str | None, str | None, str | None]]] = {}
+        for asked in spec.ask:
+            base = asked.partition("/")[0]
+            found = scope.prompts(base, "interventions") if base in scope.set_names() else None
+            for prompt in found.texts or () if found is not None else ():
+                if prompt.relation is not None:
+                    wording = (prompt.phrasing, prompt.language, prompt.template)
+                    wordings.setdefault(prompt.relation, set()).add(wording)
+        alone.update((relation, None) for relation, used in wordings.items() if len(used) == 1)
+    if alone:
+        names = [f"'{name}'" for name in alone]
+        listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+        scope.warn(
+            f"the questions of {listed} have one template{'' if len(names) == 1 else ' each'}; "
+            "a result that rests on it says nothing about the wording",
+            *("relations", next(iter(alone))),
+            key=True,
+        )
+
+
+CHECKS = (
+    check_templates,
+    check_answers,
+    check_parts,
+    check_known,
+    check_strangers,
+    check_wording,
+)

@@ -1,0 +1,255 @@
+"""Whether an experiment answers its question: whose answers count, and what was chosen on what."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+
+from specs.language.experiment import Experiment, Intervention, NeuronSet
+from specs.language.facts import entities_of, owner_key
+from specs.language.meaning.naming import Path
+from specs.language.meaning.overlap import may_share, other_part
+from specs.language.meaning.prompt_sets import Prompts
+from specs.language.meaning.scope import Scope
+from specs.language.meaning.sweeps import asked_of, edited
+from specs.language.references import parse_rank
+
+__all__ = ["CHECKS"]
+
+WITHOUT_ANSWERS = ("perplexity", "kl", "text")
+"""Measures that need no answers."""
+
+
+# -- whose answers count
+
+
+def check_asked(scope: Scope) -> None:
+    """Something is asked, and it has the answers that are measured."""
+    experiment = scope.experiment
+    for name, ranking in experiment.localize.items():
+        found = scope.prompts(ranking.prompts, "localize", name, "prompts") if ranking.prompts else None
+        if found is not None and found.texts == ():
+            scope.tell(_empty(found.name, experiment), "localize", name, "prompts")
+    for name, spec in experiment.interventions.items():
+        asked = asked_of(scope, name)
+        if any(found is None for found, _ in asked):
+            continue
+        empty = False
+        for found, path in asked:
+            if found is not None and found.texts == ():
+                scope.tell(_empty(found.name, experiment), *path)
+                empty = True
+        if empty or any(found is not None and found.answers is not False for found, _ in asked):
+            continue
+        needing = [m for m in spec.measure if m.partition("@")[0] not in WITHOUT_ANSWERS]
+        if needing:
+            measures = needing[0] if len(needing) == 1 else f"{', '.join(needing[:-1])} and {needing[-1]}"
+            names = ", ".join(spec.ask)
+            scope.tell(
+                f"{measures} need{'s' if len(needing) == 1 else ''} answers, "
+                f"and none of the asked prompts has any ({names})",
+                *("interventions", name, "measure" if "measure" in spec.model_fields_set else "ask"),
+            )
+
+
+def _empty(name: str, experiment: Experiment) -> str:
+    """Say why a prompt set holds nothing."""
+    if name not in experiment.prompts:
+        if not experiment.entities:
+            return f"'{name}' holds no prompts: no `entities:` are given"
+        if name == "facts" and not experiment.relations:
+            return "'facts' are the questions under `relations:`, and there are none"
+        return f"'{name}' holds no prompts: no answers are given"
+    return f"'{name}' holds no prompts: nothing is left by its choices"
+
+
+def check_roles(scope: Scope) -> None:
+    """Targets are compared with others, and with the neurons of somebody else."""
+    for name, spec in scope.experiment.interventions.items():
+        target, others = spec.target, spec.others
+        if isinstance(target, str) and isinstance(others, list) and set(others) == {target}:
+            scope.warn(
+                f"target and others are the same ({target}), so nothing is compared",
+                *("interventions", name, "others"),
+            )
+        _check_wrong_cell(scope, name, spec)
+
+
+def _check_wrong_cell(scope: Scope, name: str, spec: Intervention) -> None:
+    # the default is one wrong cell where there can be one; what is written is meant
+    if "wrong_cell" not in spec.controls.model_fields_set or not spec.controls.wrong_cell:
+        return
+    owners: set[str] = set()
+    for _, neurons, _ in edited(scope, name):
+        if neurons is None:
+            return
+        for ranking, _ in neurons.rankings:
+            groups = scope.groups(ranking)
+            if groups is None:
+                return
+            owners.update(entity for g in groups for entity in entities_of(scope.experiment, g) or (g,))
+    wanted = spec.controls.wrong_cell
+    if len(owners) > wanted:
+        return
+    place = ("interventions", name, "controls", "wrong_cell")
+    if wanted == 1:
+        # a resolved spec writes the default out, so this cannot be an error
+        scope.warn("wrong_cell needs a second localised entity", *place)
+    else:
+        scope.tell(
+            f"{wanted} wrong cells need {wanted + 1} localised entities; there are {len(owners)}", *place
+        )
+
+
+# -- what was chosen on what
+
+
+def check_tuning(scope: Scope) -> None:
+    """A value is not chosen on the questions it is scored on."""
+    for name, spec in scope.experiment.interventions.items():
+        if spec.tune is None:
+            continue
+        place = ("interventions", name, "tune", "on")
+        chosen = scope.prompts(spec.tune.on, *place)
+        for found, _ in asked_of(scope, name):
+            if chosen is not None and found is not None and may_share(chosen, found):
+                scope.tell(
+                    f"the value would be chosen on the questions it is scored on ('{found.name}'); "
+                    "split the set and tune on another part",
+                    *place,
+                )
+
+
+def check_circularity(scope: Scope) -> None:
+    """Say where neurons are scored on what they were chosen on."""
+    for name in scope.experiment.interventions:
+        for found, path in asked_of(scope, name):
+            if found is None or found.answers is False:
+                continue
+            for _, neurons, _ in edited(scope, name):
+                if neurons is None:
+                    continue
+                for ranking, _ in neurons.rankings:
+                    _warn_ranked(scope, ranking, found, path)
+                for chosen in neurons.sets:
+                    _warn_filtered(scope, chosen, found, path)
+
+
+def _warn_ranked(scope: Scope, ranking: str, asked: Prompts, path: Path) -> None:
+    spec = scope.experiment.localize[ranking]
+    on = scope.prompts(spec.prompts, "localize", ranking, "prompts") if spec.prompts else None
+    if on is None or on.answers is False or not may_share(on, asked):
+        return
+    other = other_part(scope.experiment, on)
+    instead = f"ask '{other}'" if other else "ask other questions"
+    if on.name == asked.name:
+        message = f"'{ranking}' was ranked on '{on.name}' and is scored on it: say so, or {instead}"
+    else:
+        message = (
+            f"'{ranking}' was ranked on '{on.name}', which shares questions with those scored here "
+            f"('{asked.name}'): say so, or {instead}"
+        )
+    scope.warn(message, *path)
+
+
+def _warn_filtered(scope: Scope, chosen: NeuronSet, asked: Prompts, path: Path) -> None:
+    experiment = scope.experiment
+    name = next((n for n, ref in experiment.neurons.items() if ref is chosen), str(chosen.of))
+    for verifying in dict.fromkeys(c.quantity.partition("/")[0] for c in chosen.where):
+        if verifying not in experiment.interventions:
+            continue
+        for on, _ in asked_of(scope, verifying):
+            if on is None or on.answers is False or not may_share(on, asked):
+                continue
+            other = other_part(experiment, asked)
+            advice = f"Verify on '{other}'" if other else "Split the set, and verify on another part"
+            which = "the questions" if on.name == asked.name else f"'{on.name}', which holds the questions"
+            scored = f"scored here ('{asked.name}')"
+            scope.warn(f"'{name}' was chosen on {which} {scored}; the figure will flatter. {advice}", *path)
+            return
+
+
+def check_prompt_counts(scope: Scope) -> None:
+    """Stability is over enough prompts to tell a steady neuron from a constant one."""
+    for name, spec in scope.experiment.localize.items():
+        if spec.metric != "stability" or spec.prompts is None:
+            continue
+        found = scope.prompts(spec.prompts, "localize", name, "prompts")
+        if found is None or not found.texts:
+            continue
+        counts = Counter(owner_key(text, spec.by or []) for text in found.texts)
+        least = spec.min_prompts or 8
+        owner, fewest = min(counts.items(), key=lambda pair: pair[1])
+        if fewest < least:
+            scope.tell(
+                f"stability over fewer than {least} prompts picks near-constant neurons; "
+                f"the least is {least}, and '{owner}' has {fewest}",
+                *("localize", name, "prompts"),
+            )
+
+
+# -- analyses
+
+
+def check_slices(scope: Scope) -> None:
+    """Slices are the differences of the cut-offs they are summed up to."""
+    interventions = scope.experiment.interventions
+    for name, spec in scope.experiment.analyses.items():
+        if spec.cumulativity not in interventions or spec.slices not in interventions:
+            continue
+        path = ("analyses", name)
+        tops = _cut(scope, str(spec.cumulativity), "top")
+        ranks = _cut(scope, str(spec.slices), "rank")
+        if tops is None:
+            scope.tell(
+                f"'{spec.cumulativity}' has no cut-offs: its edit needs `top: [...]`", *path, "cumulativity"
+            )
+            continue
+        if ranks is None:
+            scope.tell(f"'{spec.slices}' has no slices: its edit needs `rank: [...]`", *path, "slices")
+            continue
+        cuts = sorted(int(top) for top in tops)
+        wanted = [f"{a + 1}-{b}" for a, b in pairwise(cuts) if a < b]
+        if [parse_rank(str(rank)) for rank in ranks] != [parse_rank(text) for text in wanted]:
+            scope.tell(
+                f"the slices of {spec.slices} are not the differences of {spec.cumulativity}'s cut-offs; "
+                f"they would be {', '.join(wanted[:2])}{', ...' if len(wanted) > 2 else ''}",
+                *path,
+                "slices",
+            )
+
+
+def _cut(scope: Scope, name: str, cut: str) -> list[str | int] | None:
+    for _, neurons, _ in edited(scope, name):
+        for chosen in neurons.sets if neurons is not None else ():
+            value = getattr(chosen, cut)
+            if isinstance(value, list):
+                return list(value)
+    return None
+
+
+def check_agreement(scope: Scope) -> None:
+    """Agreement is across the models of a matrix or the forms a ranking is made for."""
+    experiment = scope.experiment
+    for name, spec in experiment.analyses.items():
+        if spec.agreement is None or spec.across is None or spec.across in experiment.matrix:
+            continue
+        found = scope.neurons(spec.agreement, "analyses", name, "agreement")
+        if found is None or not found.rankings:
+            continue
+        ranking = found.rankings[0][0]
+        by = experiment.localize[ranking].by or []
+        if spec.across not in by:
+            ranked = f"a column '{spec.agreement}' is ranked by ({', '.join(by)})"
+            scope.tell(f"'{spec.across}' is neither a matrix axis nor {ranked}", "analyses", name, "across")
+
+
+CHECKS = (
+    check_asked,
+    check_roles,
+    check_tuning,
+    check_circularity,
+    check_prompt_counts,
+    check_slices,
+    check_agreement,
+)

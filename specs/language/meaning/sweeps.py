@@ -1,0 +1,93 @@
+"""What the results of an intervention are indexed by: its sweeps, its groups, its measures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from specs.language.experiment import Each, Edit, Intervention, Range, Times, sweep_values
+from specs.language.meaning.naming import Path
+from specs.language.meaning.prompt_sets import Prompts
+from specs.language.meaning.scope import Neurons, Scope
+from specs.language.scalars import looks_like_number
+
+__all__ = ["asked_of", "edited", "groups_of", "measures_of", "sweeps_of"]
+
+Values = Sequence[float | str]
+
+
+def edited(scope: Scope, name: str) -> list[tuple[Edit, Neurons | None, Path]]:
+    """Give each edit of an intervention with its neurons (None: failed, or a vector alone) and its path."""
+    found: list[tuple[Edit, Neurons | None, Path]] = []
+    for n, edit in enumerate(scope.experiment.interventions[name].edit):
+        path: Path = ("interventions", name, "edit", n)
+        field = "neurons" if edit.neurons is not None else "outside"
+        ref = getattr(edit, field)
+        found.append((edit, None if ref is None else scope.neurons(ref, *path, field), path))
+    return found
+
+
+def asked_of(scope: Scope, name: str) -> list[tuple[Prompts | None, Path]]:
+    """Give what each asked prompt set of an intervention holds, with its path."""
+    path: Path = ("interventions", name, "ask")
+    ask = scope.experiment.interventions[name].ask
+    return [(scope.prompts(asked, *path, n), (*path, n)) for n, asked in enumerate(ask)]
+
+
+def sweeps_of(scope: Scope, name: str) -> dict[str, Values] | None:
+    """Give the sweeps of an intervention, name -> values; None if its neurons failed.
+
+    Values and cuts sweep, and places under `each:`. A second sweep of one name is called `scale2`. Values are
+    absent where they depend on the model.
+    """
+    sweeps: dict[str, Values] = {}
+
+    def add(axis: str, values: Values) -> None:
+        free, number = axis, 2
+        while free in sweeps:
+            free, number = f"{axis}{number}", number + 1
+        sweeps[free] = values
+
+    for edit, neurons, _ in edited(scope, name):
+        if neurons is None and (edit.neurons is not None or edit.outside is not None):
+            return None
+        value = edit.set if edit.set is not None else edit.add
+        if edit.scale is not None:
+            add("scale", sweep_values(edit.scale))
+        elif isinstance(value, Times):
+            add("times", sweep_values(value.times))
+        elif isinstance(value, int | float | list | Range):
+            add("set" if edit.set is not None else "add", sweep_values(value))
+        for axis, values in neurons.axes.items() if neurons is not None else ():
+            add(axis, [_number(v) for v in values])
+        if isinstance(edit.position, Each):
+            add("position", edit.position.each)
+    return sweeps
+
+
+def _number(value: float | str) -> float | str:
+    return float(value) if isinstance(value, str) and looks_like_number(value) else value
+
+
+def groups_of(scope: Scope, name: str) -> list[str] | None:
+    """List whose neurons an intervention edits, as its results name them; None if that is not known here."""
+    found: list[str] = []
+    for _, neurons, _ in edited(scope, name):
+        if neurons is None or not neurons.rankings:
+            return None
+        for ranking, key in neurons.rankings:
+            groups = (key,) if key is not None else scope.groups(ranking)
+            if groups is None:
+                return None
+            found.extend(g for g in groups if g not in found)
+        if len(neurons.rankings) > 1:
+            # a union of single groups is edited as one
+            keys = [key for _, key in neurons.rankings if key is not None]
+            found.append("+".join(dict.fromkeys(keys)))
+    return found
+
+
+def measures_of(spec: Intervention) -> tuple[str, ...]:
+    """List what an intervention measures, and what follows from it: accuracy_drop from accuracy."""
+    accuracies = [m for m in spec.measure if m.partition("@")[0] == "accuracy"]
+    derived = [m.replace("accuracy", "accuracy_drop", 1) for m in accuracies]
+    return tuple(dict.fromkeys((*spec.measure, *derived)))

@@ -84,8 +84,8 @@ def tree_attention(model: Any, ids: Tensor, depth: Tensor, end: Tensor) -> Itera
     """Give the keyword arguments that run prompt trees through a model, and set it up for the while.
 
     ``ids``, ``depth``, ``end``: ``[rows, nodes]`` on the model's device. Models with a position bias get it
-    by hooks and swapped buffers, which are taken away at the end, whatever happens. Raises ModelError where the
-    attention implementation takes no dense mask.
+    by hooks and swapped buffers, which are taken away at the end, whatever happens. Raises ModelError where
+    the attention implementation takes no dense mask.
     """
     config = model.config
     family = family_of(config)

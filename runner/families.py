@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
+from weakref import WeakKeyDictionary
 
 from runner.family_rows import FAMILIES, Family
 from specs.language.errors import ModelError
@@ -31,11 +32,25 @@ __all__ = [
     "windows_of",
 ]
 
+Order = tuple[int, int, int]
 MaskForm = Literal["single", "single, windowed", "per layer type", "alibi", "bias buffer"]
 
 _SITES = get_args(Site)
-_MLP_TAIL = ("mlp.neurons", "mlp.out", "resid")
-_AFTER_BLOCKS = 1 << 30
+_ORDERS: WeakKeyDictionary[Any, Mapping[str, tuple[int, Order]]] = WeakKeyDictionary()
+_VISITS = (
+    "attn.q",
+    "attn.k",
+    "attn.v",
+    "attn.heads",
+    "attn.out",
+    "mlp.gate",
+    "mlp.up",
+    "mlp.neurons",
+    "mlp.out",
+    "resid",
+)
+"""Sites in the order in which a block reaches them, in every family of the table: also where attention and
+MLP are parallel, for the code still runs one after the other."""
 _EXPERT_COUNTS = (
     "num_local_experts",
     "num_experts",
@@ -44,6 +59,8 @@ _EXPERT_COUNTS = (
     "moe_num_experts",
     "n_experts",
 )
+_EXPERT_SWITCHES = ("is_moe", "enable_moe_block")
+"""Off, they make the counts of experts meaningless."""
 _MIXER_FIELDS = {
     "conv_L_cache": "convolution",
     "linear_conv_kernel_dim": "linear attention",
@@ -77,7 +94,7 @@ class SitePlace:
     """Size of the last dimension."""
     block: int
     stride: int
-    order: tuple[int, int, int]
+    order: Order
     overwritten: bool = False
 
     @property
@@ -147,9 +164,10 @@ def family_of(config: Any) -> Family:
     values between tokens in a way that is not known to run right, and for types that are not in the table.
     """
     kind = str(config.model_type)
+    dense = any(getattr(config, switch, None) is False for switch in _EXPERT_SWITCHES)
     for field in _EXPERT_COUNTS:
         count = getattr(config, field, None)
-        if isinstance(count, int) and count > 1:
+        if isinstance(count, int) and count > 1 and not dense:
             raise ModelError(
                 f"models of type '{kind}' are mixtures of experts ({field}: {count}): their neurons are "
                 "split over experts, and no module carries the activation of one neuron",
@@ -262,7 +280,7 @@ def site_place(model: Any, family: Family, site: str, layer: int) -> SitePlace:
             f"site {site} does not exist in {family.model_type}: {reason}. "
             f"It has {', '.join(sites_of(family))}"
         )
-    order = (layer, _rank(family, site), 0)
+    order = (layer, _VISITS.index(site), 0)
     block = blocks[layer]
     path, end, cut = _where(family, site)
     module = _submodule(model, f"{block}.{path}" if path else block)
@@ -339,10 +357,6 @@ def _cut(model: Any, family: Family, site: str, block: str, full: int, cut: str)
     return (first, width, width, width) if groups == 1 else (first, width, run, stride)
 
 
-def _rank(family: Family, site: str) -> int:
-    return (*family.visits, *_MLP_TAIL).index(site)
-
-
 def _sites_in(model: Any, family: Family, block: str) -> Iterator[str]:
     for site in sites_of(family):
         path = _where(family, site)[0]
@@ -391,8 +405,7 @@ def _path_place(model: Any, family: Family, site: str, layer: int, blocks: Seque
     orders = module_orders(model, family)
     if path not in orders:
         raise ModelError(
-            f"{site} gives no tensor [batch, position, width] in {family.model_type}: it is a container, or "
-            "is not called on its own",
+            f"{site} does not give one vector for each token in {family.model_type}",
             remedy="name a module that is called, such as a projection or an activation function",
         )
     width, order = orders[path]
@@ -408,32 +421,34 @@ def _nearest(model: Any, path: str) -> str:
     return f"{parent or 'The model'} has {shown}" if children else f"{parent} has no parts"
 
 
-def module_orders(model: Any, family: Family) -> dict[str, tuple[int, tuple[int, int, int]]]:
-    """Give width and place in the forward pass of every module's output, by one pass without weights.
+def module_orders(model: Any, family: Family) -> Mapping[str, tuple[int, Order]]:
+    """Give width and place in the forward pass of every module's output, by a pass over a few tokens.
 
-    A copy of the model on the meta device is run on two tokens. Modules whose output is no tensor
-    ``[..., position, width]`` are left out. The place is comparable with :attr:`SitePlace.order`.
+    The model may be without weights. Modules that do not give one vector for each token are left out.
+    The place is comparable with :attr:`SitePlace.order`.
     """
+    if model not in _ORDERS:
+        _ORDERS[model] = _measure_orders(model, family)
+    return _ORDERS[model]
+
+
+def _measure_orders(model: Any, family: Family) -> dict[str, tuple[int, Order]]:
     import torch
 
-    with torch.device("meta"):
-        twin = type(model)._from_config(model.config)
-    twin.eval()
-    blocks = block_paths(model, family)
-    ranks: dict[tuple[str, str], tuple[int, int]] = {}
-    for layer, block in enumerate(blocks):
+    known: dict[tuple[str, str], tuple[int, int]] = {}
+    for layer, block in enumerate(block_paths(model, family)):
         for site in _sites_in(model, family, block):
             path, end, _ = _where(family, site)
-            ranks[(f"{block}.{path}" if path else block, end)] = (layer, _rank(family, site))
-    found: dict[str, tuple[int, tuple[int, int, int]]] = {}
+            known[(f"{block}.{path}" if path else block, end)] = (layer, _VISITS.index(site))
+    found: dict[str, tuple[int, Order]] = {}
     calls = 0
     last = (-1, 0)
-    n_tokens = 2
+    n_tokens = 3
 
     def before(path: str) -> Any:
         def hook(_: nn.Module, __: Any) -> None:
             nonlocal last
-            last = max(last, ranks.get((path, "input"), last))
+            last = max(last, known.get((path, "input"), last))
 
         return hook
 
@@ -441,22 +456,36 @@ def module_orders(model: Any, family: Family) -> dict[str, tuple[int, tuple[int,
         def hook(_: nn.Module, __: Any, output: Any) -> None:
             nonlocal last, calls
             calls += 1
-            last = max(last, ranks.get((path, "output"), last))
+            own = known.get((path, "output"))
+            last = max(last, own or last)
             value = output[0] if isinstance(output, tuple) and output else output
-            if isinstance(value, torch.Tensor) and value.ndim >= 2 and n_tokens in value.shape[:-1]:
-                known = ranks.get((path, "output"))
-                found.setdefault(path, (int(value.shape[-1]), (*(known or last), 0 if known else calls)))
+            if isinstance(value, torch.Tensor) and value.ndim >= 2 and value[..., 0].numel() == n_tokens:
+                place = (*own, 0) if own else (*last, calls)
+                found.setdefault(path, (int(value.shape[-1]), place))
 
         return hook
 
     handles = []
-    for path, module in twin.named_modules():
+    for path, module in model.named_modules():
         if path:
             handles.append(module.register_forward_pre_hook(before(path)))
             handles.append(module.register_forward_hook(after(path)))
+    ids = torch.zeros((1, n_tokens), dtype=torch.long, device=model.device)
+    given: dict[str, Any] = {"input_ids": ids, "use_cache": False}
+    if mask_form(model.config) != "alibi":
+        # With a ready mask the library looks at no values, of which a model without weights has none.
+        given["attention_mask"] = torch.zeros(
+            (1, 1, n_tokens, n_tokens), dtype=model.dtype, device=model.device
+        )
+        given["position_ids"] = torch.arange(n_tokens, device=model.device)[None]
     try:
         with torch.inference_mode():
-            twin(input_ids=torch.zeros((1, n_tokens), dtype=torch.long, device="meta"), use_cache=False)
+            model(**given)
+    except (RuntimeError, NotImplementedError) as error:
+        raise ModelError(
+            f"the order of the modules of {family.model_type} cannot be found without weights: {error}",
+            remedy="use a site of the language instead of path:",
+        ) from error
     finally:
         for handle in handles:
             handle.remove()

@@ -18,7 +18,7 @@ LogitRule = tuple[Literal["cap", "multiply", "divide"], str]
 
 @dataclass(frozen=True)
 class Family:
-    """Where a model type keeps its parts: paths within a block unless said otherwise, None for no such part."""
+    """Where a model type keeps its parts: paths within a block unless said, None for no such part."""
 
     model_type: str
     blocks: str
@@ -44,8 +44,6 @@ class Family:
     """Projections are Conv1D: the weight is ``[inputs, outputs]``."""
     parallel: bool | str = False
     """Attention and MLP read the same stream; a text names the config's own switch."""
-    visits: tuple[str, ...] = ("attn.q", "attn.k", "attn.v", "attn.heads", "attn.out", "mlp.gate", "mlp.up")
-    """Sites in the order in which a block reaches them; the rest follow."""
     logits: LogitRule | None = None
     """What happens after the head: cap, multiply or divide by the config's field."""
     window: Literal["none", "all layers", "layer types"] = "none"
@@ -76,7 +74,6 @@ def _llama_like(model_type: str, **changes: object) -> Family:
 
 
 _CAP: LogitRule = ("cap", "final_logit_softcapping")
-_KVQ = ("attn.k", "attn.v", "attn.q", "attn.heads", "attn.out", "mlp.gate", "mlp.up")
 _LATENT = {"q": None, "k": None, "v": None}
 _SHORT_CONV = {
     "norm": "model.embedding_norm",

@@ -71,6 +71,8 @@ _EXPERT_COUNTS = (
     "n_experts",
     "expert_num",
 )
+# Some configurations state a count of experts and, beside it, whether there are any.
+_EXPERT_SWITCHES = ("is_moe", "enable_moe_block")
 _OTHER_SENSES = ("vision_config", "audio_config", "speech_config", "image_config", "video_config")
 
 
@@ -121,6 +123,9 @@ def refuse_unsupported(config: PretrainedConfig, name: str) -> None:
 
     parts = [config, *(part for key in ("text_config", "ffn_config") if (part := getattr(config, key, None)))]
     for part in parts:
+        stated = part if isinstance(part, dict) else vars(part)
+        if any(stated.get(switch) is False for switch in _EXPERT_SWITCHES):
+            continue
         for key in _EXPERT_COUNTS:
             count = part.get(key) if isinstance(part, dict) else getattr(part, key, None)
             if isinstance(count, int) and count > 1:

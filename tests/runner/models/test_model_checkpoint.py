@@ -255,7 +255,21 @@ def test_mixture_of_experts_models_are_refused_with_the_reason(model_type: str) 
 
 
 @pytest.mark.parametrize(
-    "model_type", ["llama", "qwen2", "qwen3", "gemma2", "gemma3_text", "gpt2", "bloom", "mpt", "opt", "phi3"]
+    "model_type",
+    [
+        "doge",
+        "gemma4_text",
+        "llama",
+        "qwen2",
+        "qwen3",
+        "gemma2",
+        "gemma3_text",
+        "gpt2",
+        "bloom",
+        "mpt",
+        "opt",
+        "phi3",
+    ],
 )
 def test_dense_language_models_are_not_refused(model_type: str) -> None:
     from transformers import AutoConfig

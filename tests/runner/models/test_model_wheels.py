@@ -117,6 +117,15 @@ def test_an_index_that_does_not_answer_is_no_network(
     assert caught.value.exit_code == 3
 
 
+def test_a_silent_index_is_mentioned_while_pip_goes_on_trying(
+    wheels: WheelSet, work: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(wheel_module, "_SILENT_SECONDS", 0.1)
+    monkeypatch.setattr(wheel_module, "_POLL_SECONDS", 0.05)
+    fetch_wheels(wheels, work)
+    assert caplog.text.count("pip is still trying") == 1
+
+
 def test_settings_for_installing_do_not_get_in_the_way(
     wheels: WheelSet, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,10 +157,10 @@ def test_the_index_never_leaves_pip_s_own_configuration(wheels: WheelSet, work: 
 
 def test_a_full_disk_while_pip_writes_is_reported_as_such(wheels: WheelSet, tmp_path: Path) -> None:
     (tmp_path / "got").mkdir()
-    (tmp_path / "pip.txt").write_text("ERROR: Could not install: [Errno 28] No space left on device\n")
     failed = subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)"])
     failed.wait()
-    fetch = wheel_module._Fetch(wheels.pins[0], 1, tmp_path, failed)
+    said = [b"ERROR: Could not install: [Errno 28] No space left on device\n"]
+    fetch = wheel_module._Fetch(wheels.pins[0], 1, tmp_path, failed, said)
     with pytest.raises(DiskFull, match="filled up while tiny-part1"):
         wheel_module._finish(fetch, tmp_path)
 

@@ -40,7 +40,7 @@ from specs.language.scalars import (
 class Block(BaseModel):
     """A mapping of the language: unknown keys are refused, values do not change after reading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, defer_build=True)
 
     main: ClassVar[str | None] = None
     """The field a scalar stands for, if a scalar may stand for the block."""

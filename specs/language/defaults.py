@@ -18,13 +18,19 @@ ON_ATTRIBUTES: dict[str, Any] = {
 }
 ON_FACTS: dict[str, Any] = {"prompts": "facts", "site": ["mlp.neurons"], "position": ["all"]}
 
+# built without validation: a validator made at import would slow every command down
 METRIC_DEFAULTS: dict[Metric, dict[str, Any]] = {
     "stability": {**ON_ATTRIBUTES, "against": "generic", "std_floor": 0.1, "min_prompts": 8},
     "z_score": {**ON_ATTRIBUTES, "against": "generic"},
     "mean_activation": {**ON_ATTRIBUTES, "against": "generic"},
     "layer_stability": {**ON_ATTRIBUTES, "against": "dummies", "site": ["mlp.out"]},
     "random": ON_ATTRIBUTES,
-    "average_precision": {**ON_FACTS, "by": ["relation"], "against": Negatives(others=4), "pool": "mean"},
+    "average_precision": {
+        **ON_FACTS,
+        "by": ["relation"],
+        "against": Negatives.model_construct(others=4),
+        "pool": "mean",
+    },
     "gradient_x_activation": {**ON_FACTS, "by": [], "pool": "sum"},
     "integrated_gradients": {**ON_FACTS, "by": [], "pool": "sum", "steps": 10},
     "relp": {**ON_FACTS, "by": [], "pool": "sum", "rules": list(get_args(Rule))},

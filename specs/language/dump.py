@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from specs.language.shipped import NAMES, shipped_list
 
 __all__ = ["long_form", "resolved_hash", "to_yaml"]
 
+BREAKS = re.compile("[\n\r\t\x85\u2028\u2029\ufeff]")
+"""What stands in double quotes, escaped."""
 NOT_HASHED = ("name", "description", "expect", "matrix")
 """What cannot change a number: the words around an experiment, its claims, and a matrix that is applied
 already.
@@ -131,7 +134,7 @@ def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
         if not plain_means_else:
             # written without quotes: the field it fills decides what it is, so no quotes here either
             return dumper.represent_scalar("tag:yaml.org,2002:" + _plain_tag(dumper, value), value)
-    style = '"' if plain_means_else or "\n" in value else None
+    style = '"' if plain_means_else or BREAKS.search(value) else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 

@@ -20,6 +20,7 @@ from specs.language.errors import Origin, Problem, SpecError
 from specs.language.experiment import Experiment
 from specs.language.files import FileReader
 from specs.language.matrix import combinations
+from specs.language.meaning import check
 from specs.language.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from specs.language.origins import Origins, join_path, split_path
 from specs.language.paths import parse_set, set_path
@@ -111,13 +112,7 @@ def _cell(
     if experiment is None or problems:
         return problems, None
     experiment = with_defaults(experiment)
-    problems = []
-    try:  # until the meaning level is committed
-        from specs.language.meaning import check
-
-        problems = list(check(experiment, origins, path))
-    except ImportError:
-        pass
+    problems = list(check(experiment, origins, path))
     if check_built:
         problems.extend(not_built(experiment, origins))
     cell = Cell(label, axes, experiment, origins, resolved_hash(experiment))

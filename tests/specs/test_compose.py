@@ -29,7 +29,7 @@ interventions:
     measure: answer_probability
   heir: {extends: amnesia, ask: wife}
 expect:
-  - amnesia/answer_probability/scale=0 >= 0
+  - cell/trump = L1.N5
 """
 
 Write = Callable[[str, str], Path]

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specs.language.errors import SpecError
-from specs.language.nodes import MappingNode, Raw, ScalarNode, plain
-from specs.language.text import parse_yaml, read_yaml
+from specs.language.nodes import MappingNode, Raw, ScalarNode, SequenceNode, plain
+from specs.language.text import _list_of_lines, _Reader, parse_yaml, read_yaml
+from specs.language.yaml_errors import Source
 
 
 def refusals(text: str) -> list[tuple[int, int, str]]:
@@ -18,7 +19,9 @@ def refusals(text: str) -> list[tuple[int, int, str]]:
     with pytest.raises(SpecError) as caught:
         parse_yaml(text, "a.yaml")
     places = [(p.origin.line, p.origin.column) if p.origin else (0, 0) for p in caught.value.problems]
-    return [(line, column, p.message) for (line, column), p in zip(places, caught.value.problems, strict=True)]
+    return [
+        (line, column, p.message) for (line, column), p in zip(places, caught.value.problems, strict=True)
+    ]
 
 
 REFUSED = [
@@ -93,7 +96,9 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("text", "line", "column", "message"), REFUSED)
-def test_what_is_not_plain_data_is_refused_at_its_place(text: str, line: int, column: int, message: str) -> None:
+def test_what_is_not_plain_data_is_refused_at_its_place(
+    text: str, line: int, column: int, message: str
+) -> None:
     assert (line, column, message) in refusals(text)
 
 
@@ -128,7 +133,14 @@ def test_carets_stand_under_wide_characters() -> None:
 def test_scalars_keep_their_text_and_whether_they_were_quoted() -> None:
     data = plain(parse_yaml("a: NO\nb: '010'\nc: 12:30\nd: null\ne: 'null'\nf: 5e-1\n", "a.yaml"))
     assert data == {"a": "NO", "b": "010", "c": "12:30", "d": None, "e": "null", "f": "5e-1"}
-    assert [isinstance(v, Raw) and v.quoted for v in data.values()] == [False, True, False, False, True, False]
+    assert [isinstance(v, Raw) and v.quoted for v in data.values()] == [
+        False,
+        True,
+        False,
+        False,
+        True,
+        False,
+    ]
 
 
 @pytest.mark.parametrize("null", ["", "~", "null", "Null", "NULL"])
@@ -195,6 +207,27 @@ def test_every_node_knows_its_place() -> None:
     assert (value.origin.line, value.origin.column, value.origin.length) == (3, 9, 5)
     assert value.origin.text == "  - {c: hello}"
     assert (item.keys["c"].origin.column, item.origin.column, item.origin.length) == (6, 5, 10)
+
+
+LINES = st.text(alphabet="ab1 ,.;()!?'{}-:#", max_size=8) | st.sampled_from(
+    ["null", "1946", "{{ entity }} is"]
+)
+
+
+@given(st.lists(LINES.map(lambda t: f"- {t}") | st.sampled_from(["# why", "", "a: b", "  c"]), max_size=4))
+def test_a_list_of_lines_is_read_as_the_parser_reads_it(lines: list[str]) -> None:
+    text = "\n".join(lines)
+    fast = _list_of_lines(Source(text, "a.yaml"))
+    if fast is not None:
+        slow = _Reader(Source(text, "a.yaml")).read()
+        assert isinstance(slow, SequenceNode)
+        assert fast == slow
+        assert [item.origin for item in fast.items] == [item.origin for item in slow.items]
+
+
+def test_the_shipped_lists_are_lists_of_lines() -> None:
+    text = "- The history of {{ entity }}\n- Born in 1946, he left.\n"
+    assert _list_of_lines(Source(text, "a.yaml")) is not None
 
 
 @given(st.text(max_size=60))

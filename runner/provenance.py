@@ -179,7 +179,7 @@ def _why_not(stderr: str) -> str:
 
 
 def shown(text: str) -> str:
-    """Write a text for others to read: the home folder as ``~``, no user name in a path, no password in a URL."""
+    """Write a text for others to read: home as ``~``, no user name in a path, no password in a URL."""
     text = re.sub(r"(?<=://)[^/\s@]+@", "", text)
     home = str(Path.home())
     if len(home) > 1:

@@ -34,7 +34,7 @@ version: 1
 name: trump
 description: Which neuron holds Donald Trump, and what happens when it is silenced?
 seed: 0
-model: {id: tiny, dtype: auto, device: auto, revision: null}
+model: {id: tiny, dtype: auto, device: auto}
 entities:
   trump: {name: Donald Trump, variants: {surname: [Trump]}}
   obama: {name: Barack Obama}

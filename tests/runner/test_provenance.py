@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sample_results import sample
 
 from runner import provenance
 from runner.provenance import collect, git_state, shown, shown_path
+from tests.runner.sample_results import sample
 
 STARTED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

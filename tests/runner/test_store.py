@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from sample_results import MEASURES, sample, sample_rows
 
 from runner import atomic, store
 from runner.long_table import STREAM, LongTable, read_table, table_schema
 from runner.store import RunFolder, load, read_ranking
 from specs.language.errors import DiskFull, RunError
+from tests.runner.sample_results import MEASURES, sample, sample_rows
 
 HASH = "5f2c9e7ab13d4460"
 AXES = {"scale": [1.0, 0.0, -1.0]}
@@ -108,10 +108,9 @@ def test_an_interrupted_run_leaves_a_partial_result_and_the_rows_so_far(tmp_path
 
 def test_a_killed_run_leaves_a_partial_result_and_the_whole_batches(tmp_path: Path) -> None:
     code = f"""
-        import os, signal, sys
-        sys.path[:0] = [{str(Path(__file__).parent)!r}]
+        import os, signal
         from pathlib import Path
-        from sample_results import sample, sample_rows
+        from tests.runner.sample_results import sample, sample_rows
         from runner.store import RunFolder
         folder = RunFolder.create(Path({str(tmp_path)!r}), "trump", {HASH!r})
         folder.write_results(sample().model_copy(update={{"status": "partial"}}))

@@ -1,0 +1,46 @@
+"""The sections of the page, from top to bottom. A new one is a module with ``build``, a template, a row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from reports.sections import (
+    again,
+    analyses,
+    cells,
+    claims,
+    interventions,
+    key_figures,
+    left_out,
+    provenance,
+    question,
+    reading,
+    self_tests,
+    stages,
+    texts,
+    warnings,
+)
+from reports.sections.section import Section
+from specs.language.results import Results
+
+SECTIONS: tuple[Callable[[Results], Section | None], ...] = (
+    question.build,
+    key_figures.build,
+    warnings.build,
+    cells.build,
+    interventions.build,
+    texts.build,
+    analyses.build,
+    claims.build,
+    left_out.build,
+    self_tests.build,
+    stages.build,
+    reading.build,
+    again.build,
+    provenance.build,
+)
+
+
+def build(results: Results) -> list[Section]:
+    """Make every section that has something to say about these results."""
+    return [section for section in (make(results) for make in SECTIONS) if section is not None]

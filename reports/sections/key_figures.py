@@ -1,0 +1,159 @@
+"""The few figures a hurried reader takes away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reports import formats, view
+from reports.curves import REFERENCE_WORDS, Point
+from reports.measures import words
+from reports.sections.section import Cell, Column, Section, Table, Tone
+from specs.language.results import Results
+
+
+@dataclass(frozen=True)
+class KeyFigure:
+    """One figure in large letters, with what it is and what it rests on."""
+
+    name: str
+    value: str
+    note: str = ""
+    tone: Tone = ""
+    meter: float | None = None
+    """Place on the dominance bar, from 0 to 1."""
+
+
+def build(results: Results) -> Section | None:
+    """Show the first owner's cell, its dominance, and what editing it did beside the controls."""
+    head = view.headline(results)
+    if head is None:
+        return None
+    return Section(
+        "key_figures",
+        "",
+        {"owner": head.label, "figures": _figures(results, head), "effects": _effects(head)},
+    )
+
+
+def _figures(results: Results, head: view.Headline) -> list[KeyFigure]:
+    figures = []
+    best = head.winner
+    if best is not None and best.neuron is not None:
+        weak = best.stands_out is False
+        note = f"best of {formats.whole(best.group.n_candidates)} neurons over "
+        note += formats.counted(best.group.n_prompts, "prompt")
+        figures.append(
+            KeyFigure(
+                f"Cell of {head.label}" if best.stands_out else f"Highest score for {head.label}",
+                best.neuron.address,
+                note,
+                "quiet" if weak else "",
+            )
+        )
+        figures.append(
+            KeyFigure(
+                "Dominance",
+                formats.number(best.dominance),
+                _dominance_note(best),
+                "bad" if weak else "",
+                view.meter(best.dominance),
+            )
+        )
+    elif head.neurons:
+        figures.append(
+            KeyFigure(
+                f"Edited for {head.label}",
+                head.neurons[0] if len(head.neurons) == 1 else formats.counted(len(head.neurons), "neuron"),
+                "given, not localised",
+            )
+        )
+    else:
+        figures.append(KeyFigure(f"Cell of {head.label}", formats.MISSING, "nothing was ranked", "quiet"))
+    hits = _hits(results, head.owner)
+    if hits:
+        figures.append(hits)
+    return figures
+
+
+def _dominance_note(best: view.Winner) -> str:
+    if best.dominance is None:
+        return "could not be had: nothing of its layer to compare with"
+    layer = f"layer\u00a0{best.neuron.layer}" if best.neuron else "its layer"
+    against = f"its score over the mean of the next five of {layer}"
+    return (
+        f"no cell stands out (below {view.STANDS_OUT:g}): {against}" if best.stands_out is False else against
+    )
+
+
+def _hits(results: Results, owner: str) -> KeyFigure | None:
+    """Count injected texts that begin with the answer, at the sweep value where most do."""
+    for result in results.interventions.values():
+        mine = [t for t in result.texts if t.edited == owner and t.role == "target"]
+        edited = [t for t in mine if t.condition == "edit"]
+        if result.placeholder is None or not edited:
+            continue
+        counts: dict[str, tuple[int, int]] = {}
+        for text in edited:
+            hits, n = counts.get(formats.axes(text.axes), (0, 0))
+            counts[formats.axes(text.axes)] = hits + text.hit, n + 1
+        best = max(counts, key=lambda at: counts[at][0])
+        without = [t for t in mine if t.condition == "no_edit"]
+        note = f"texts at {best or 'the one value'} that begin with the answer, at “{result.placeholder}”"
+        if without:
+            note += f"; {sum(t.hit for t in without)} of {len(without)} without the edit"
+        if len(counts) > 1:
+            note += f"; the best of {len(counts)} values"
+        return KeyFigure("Injection", "{} of {}".format(*counts[best]), note)
+    return None
+
+
+def _effects(head: view.Headline) -> Table | None:
+    if head.measure is None or head.intervention is None or not head.effects:
+        return None
+    measure = words(head.measure)
+    axis = head.effects[0].axis
+    rows = []
+    for effect in head.effects:
+        word = ""
+        if axis is not None and isinstance(effect.x, float):
+            word = REFERENCE_WORDS.get(axis, {}).get(effect.x, "")
+        at = f"{_axis_word(axis)} {formats.axis_value(effect.x)}" if effect.x is not None else "edited"
+        rows.append(
+            [
+                Cell(at, word),
+                _cell(effect.target, measure.decimals),
+                _cell(effect.others, measure.decimals),
+                _placebo(effect.random_neurons, measure.decimals),
+                _cell(effect.wrong_cell, measure.decimals),
+            ]
+        )
+    columns = [
+        Column(measure.title),
+        Column("target", "number", head.label),
+        Column("others", "number", "same edit"),
+        Column("random neurons", "number", "range of draws"),
+        Column("wrong cell", "number", "another owner's"),
+    ]
+    kept = [i for i in range(5) if i < 2 or any(row[i].text != formats.MISSING for row in rows)]
+    table_rows = [[row[i] for i in kept] for row in rows]
+    return Table(
+        [columns[i] for i in kept], table_rows, f"{head.intervention.title or head.intervention.name}"
+    )
+
+
+def _axis_word(axis: str | None) -> str:
+    return {"scale": "factor", "set": "set to", "times": "times"}.get(axis or "", axis or "")
+
+
+def _cell(point: Point | None, decimals: int) -> Cell:
+    if point is None or point.mean is None:
+        return Cell(formats.MISSING)
+    between = formats.interval(point.low, point.high, 2 if decimals > 2 else decimals)
+    return Cell(formats.number(point.mean, decimals), f"{between}{', ' if between else ''}n {point.n}")
+
+
+def _placebo(point: Point | None, decimals: int) -> Cell:
+    if point is None or point.placebo is None:
+        return _cell(point, decimals)
+    low, high = point.placebo
+    return Cell(formats.interval(low, high, decimals), f"{len(point.draws)} draws, n {point.n}")

@@ -1,0 +1,14 @@
+"""How to read the page."""
+
+from __future__ import annotations
+
+from reports import view
+from reports.sections.section import Section
+from specs.language.results import Results
+
+
+def build(results: Results) -> Section:
+    """Explain stability, dominance and the knowledge score in one short paragraph."""
+    return Section(
+        "reading", "How to read this page", {"stands_out": view.STANDS_OUT, "trusted": view.TRUSTED}
+    )

@@ -1,0 +1,43 @@
+"""What was run, how much of it, and for how long."""
+
+from __future__ import annotations
+
+from reports import formats
+from reports.sections.section import Cell, Column, Section, Table
+from specs.language.results import Results
+
+
+def build(results: Results) -> Section:
+    """Show every stage: prompts, tokens, the distinct ones that were really run, and time."""
+    columns = [
+        Column("stage"),
+        Column("prompts", "number"),
+        Column("tokens", "number", "one by one"),
+        Column("padded", "number", "in one batch"),
+        Column("distinct", "number", "really run"),
+        Column("passes", "number"),
+        Column("time", "number"),
+    ]
+    rows = []
+    for stage in results.stages:
+        note = ", ".join(part for part in (stage.mode if stage.mode != "trees" else "", stage.note) if part)
+        rows.append(
+            [
+                Cell(formats.visible(stage.name), formats.visible(note)),
+                Cell(formats.whole(stage.prompts)),
+                Cell(formats.whole(stage.tokens)),
+                Cell(formats.whole(stage.padded_tokens)),
+                Cell(formats.whole(stage.distinct_tokens), _share(stage.distinct_tokens, stage.tokens)),
+                Cell(formats.whole(stage.passes)),
+                Cell(
+                    "reused" if stage.reused else formats.duration(stage.seconds),
+                    tone="quiet" if stage.reused else "",
+                ),
+            ]
+        )
+    total = formats.duration(results.seconds)
+    return Section("stages", "Stages", {"table": Table(columns, rows), "total": total})
+
+
+def _share(part: int, of: int) -> str:
+    return f"{100 * part / of:.0f} %" if of else ""

@@ -64,6 +64,7 @@ class Scope(PromptSets):
         super().__init__(experiment, origins)
         self._neurons: dict[Path, Neurons | None] = {}
         self._groups: dict[str, tuple[str, ...] | None] = {}
+        self._circular: set[str] = set()
 
     def groups(self, ranking: str) -> tuple[str, ...] | None:
         """List the groups of a ranking; None if they are not known here."""
@@ -166,7 +167,11 @@ class Scope(PromptSets):
             return Neurons(rankings=((name, key),))
         if name in self.experiment.neurons:
             if name in within:
-                self.tell(f"neuron set '{name}' is defined by itself", "neurons", name)
+                circle = within[within.index(name) :]
+                if self._circular.isdisjoint(circle):
+                    self.tell(f"neuron set '{name}' is defined by itself", "neurons", name)
+                self._circular.update(circle)
+            if name in self._circular:
                 return None
             found = self._resolve(self.experiment.neurons[name], ("neurons", name), (*within, name))
             if found is None or key is None:
@@ -176,11 +181,11 @@ class Scope(PromptSets):
             ):
                 return None
             return found + Neurons() if not found.rankings else _keyed(found, key)
-        self.tell(self._no_neurons(name), *path)
+        self.tell(self._no_neurons(name, within), *path)
         return None
 
-    def _no_neurons(self, name: str) -> str:
-        known = [*self.experiment.localize, *self.experiment.neurons]
+    def _no_neurons(self, name: str, within: tuple[str, ...]) -> str:
+        known = [*self.experiment.localize, *(n for n in self.experiment.neurons if n not in within)]
         kind = self.kind(name)
         if kind is not None and kind not in ("a ranking", "a neuron set"):
             column = {"an entity": "entity", "a relation": "relation"}.get(kind)

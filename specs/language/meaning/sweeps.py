@@ -28,9 +28,11 @@ def edited(scope: Scope, name: str) -> list[tuple[Edit, Neurons | None, Path]]:
 
 def asked_of(scope: Scope, name: str) -> list[tuple[Prompts | None, Path]]:
     """Give what each asked prompt set of an intervention holds, with its path."""
+    spec = scope.experiment.interventions[name]
     path: Path = ("interventions", name, "ask")
-    ask = scope.experiment.interventions[name].ask
-    return [(scope.prompts(asked, *path, n), (*path, n)) for n, asked in enumerate(ask)]
+    written = "ask" in spec.model_fields_set
+    places = [(*path, n) if written else path for n in range(len(spec.ask))]
+    return [(scope.prompts(asked, *place), place) for asked, place in zip(spec.ask, places, strict=True)]
 
 
 def sweeps_of(scope: Scope, name: str) -> dict[str, Values] | None:

@@ -167,7 +167,7 @@ def numbered(names: tuple[str, ...], needs: tuple[str, ...], may: tuple[str, ...
     return {
         "anyOf": [
             {"enum": [n for n in names if n not in needs]},
-            {"type": "string", "pattern": f"^({'|'.join(needs + may)})@[1-9][0-9]*$"},
+            {"type": "string", "pattern": f"^({'|'.join(needs + may)})@0*[1-9][0-9]*$"},
         ]
     }
 

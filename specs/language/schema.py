@@ -29,6 +29,7 @@ from specs.language.fields import (
     POSITION_SCHEMA,
     SITE_SCHEMA,
 )
+from specs.language.paths import NAMED
 from specs.language.scalars import TEXT_SCHEMA, listed
 
 __all__ = ["SCHEMA_FILE", "json_schema", "schema_text"]
@@ -44,6 +45,8 @@ SHARED: dict[str, Any] = {
     "Measure": MEASURE_SCHEMA,
     "Objective": OBJECTIVE_SCHEMA,
 }
+LIMITS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
+"""Limits on a field whose text is read by us, as pydantic leaves them, and as JSON schema says them."""
 
 
 class _Generator(GenerateJsonSchema):
@@ -72,6 +75,9 @@ def json_schema() -> dict[str, Any]:
         if short:
             definitions[name] = {"anyOf": [*short, definition]}
     _finish(schema, Experiment)
+    for named in NAMED:
+        (of_names,) = (a for a in schema["properties"][named]["anyOf"] if a.get("type") == "object")
+        of_names["additionalProperties"] = _nullable(of_names["additionalProperties"])
     intervention = definitions["Intervention"]
     intervention["properties"] = {
         "extends": {**TEXT_SCHEMA, "description": "Another intervention whose fields are taken."},
@@ -112,6 +118,7 @@ def _with_names(schema: Any) -> Any:
     for name, shared in SHARED.items():
         if schema == shared:
             return {"$ref": f"#/$defs/{name}"}
+    schema = {LIMITS.get(k, k) if isinstance(v, (int, float)) else k: v for k, v in schema.items()}
     alternatives = schema.get("anyOf")
     for name, shared in SHARED.items():
         inner = shared.get("anyOf")

@@ -1,0 +1,237 @@
+"""What the runner cannot do yet is refused at validate, at its place, and never accepted and ignored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from specs.language.built import NOT_BUILT, not_built
+from specs.language.check import check_schema
+from specs.language.defaults import with_defaults
+from specs.language.errors import SpecError
+from specs.language.load import load
+from specs.language.needs import needed
+from specs.language.origins import Origins
+from specs.language.text import parse_yaml
+
+HEAD = """\
+version: 1
+name: a
+model: m
+entities: {trump: Donald Trump, obama: Barack Obama}
+relations: {wife: {prompt: "The wife of {{ entity }} is", answers: {trump: Melania, obama: Michelle}}}
+"""
+
+
+def told(text: str) -> list[tuple[str, str]]:
+    root = parse_yaml(text, "a.yaml")
+    origins = Origins(root)
+    experiment, problems = check_schema(root, origins)
+    assert experiment is not None, "\n".join(map(str, problems))
+    return [(p.path, p.message) for p in not_built(with_defaults(experiment), origins)]
+
+
+def intervention(text: str) -> str:
+    return f"localize: {{cell: stability}}\ninterventions: {{i: {{{text}}}}}\n"
+
+
+CELL = "edit: {scale: -1, neurons: cell}"
+BUILT = [
+    intervention(CELL),
+    intervention("edit: {scale: {first: 1, last: -3, count: 21}, neurons: cell}"),
+    intervention("edit: {set: 0, neurons: [cell/trump, L2.N4]}"),
+    intervention("edit: {set: [0, 120], neurons: cell, position: entity.last}"),
+    intervention("edit: {set: own_mean, neurons: cell}, placeholder: [X]"),
+    intervention("edit: {set: {times: [1, 2], of: own_mean}, neurons: cell}"),
+    intervention("edit: {scale: -1, neurons: {of: cell, rank: [1, 2, 11-50]}}"),
+    intervention("edit: {scale: -1, neurons: {of: cell, top: [1, 10]}}"),
+    intervention("edit: {scale: -1, neurons: {of: cell, bottom: 3}}"),
+    intervention("edit: {scale: -1, neurons: {random: 10, like: cell}}"),
+    intervention(f"{CELL}, freeze: {{site: attn.out, position: last}}"),
+    intervention(f"{CELL}, freeze: {{site: attn.out, position: last, to: {{mean: dummies}}}}"),
+    intervention(f"{CELL}, freeze: {{site: attn.out, position: last, to: {{mean: [X]}}}}"),
+    intervention(f"{CELL}, controls: none, others: none, answers_of: edited, unknown: [X]"),
+    intervention(
+        f"{CELL}, measure: [answer_probability, relative_probability, knowledge_score, knowledge_loss, "
+        "knowledge_loss_clipped, answer_rank, pass@5, accuracy, accuracy@2, text@12]"
+    ),
+    "localize: {a: stability, b: z_score, c: mean_activation, d: random,\n"
+    "  e: {metric: stability, by: [entity, variant]}}\n"
+    "analyses: {s: {agreement: e, across: variant}, p: {profile: a}}\n",
+    "prompts: {p: {relations: all, known: accuracy@2}, q: {of: p, known: any},\n"
+    "  t: {templates: attributes, variants: all}}\n",
+    "localize: {cell: {metric: stability, layers: [4-9, 80%-100%], top: 3, site: mlp.out, position: last}}\n",
+]
+REFUSED = [
+    ("vectors: {v: {from: x.json}}\n", "vectors", "`vectors:` is not built yet"),
+    (
+        "data: {d: x.csv}\n",
+        "data",
+        "`data:` (reading tables) is not built yet; write entities and relations in the spec",
+    ),
+    (
+        "prompts: {p: {pairs: x.json}}\n",
+        "prompts.p.pairs",
+        "`pairs:` (clean and patch twins) is not built yet",
+    ),
+    (
+        "prompts: {p: {relations: all, known: knowledge_score >= 0.5}}\n",
+        "prompts.p.known",
+        "`known: knowledge_score >= 0.5` is not built yet; write any, pass@n or accuracy",
+    ),
+    (
+        "prompts: {p: {relations: all, split: {into: {a: 0.5, b: rest}}}}\n",
+        "prompts.p.split",
+        "`split:` (parts of a prompt set) is not built yet",
+    ),
+    (
+        "localize: {c: {metric: relp, objective: answer_logit}}\n",
+        "localize.c.metric",
+        "the metric relp is not built yet",
+    ),
+    (
+        "localize: {c: {metric: stability, by: state}}\n",
+        "localize.c.by",
+        "a ranking for each state is not built yet",
+    ),
+    (
+        "localize: {c: {metric: stability, against: others}}\n",
+        "localize.c.against",
+        "contrasting with others is not built yet",
+    ),
+    (
+        "localize: {c: {metric: stability, site: [mlp.up, mlp.gate]}}\n",
+        "localize.c.site",
+        "a ranking over several sites is not built yet",
+    ),
+    (
+        "localize: {c: {metric: stability, position: entity.all}}\n",
+        "localize.c.position",
+        "a ranking over several tokens is not built yet",
+    ),
+    (
+        "localize: {c: {metric: stability, mass: 0.9}}\n",
+        "localize.c.mass",
+        "`mass:` (a cut by share) is not built yet; cut with `top:`",
+    ),
+    (
+        "localize: {c: {metric: stability, controls: {random_names: 3}}}\n",
+        "localize.c.controls.random_names",
+        "`random_names:` is not built yet",
+    ),
+    (
+        "localize: {c: stability}\nneurons: {n: {of: c, where: dominance >= 10}}\n",
+        "neurons.n.where",
+        "`where:` (a filter of neurons) is not built yet",
+    ),
+    (
+        intervention("edit: {scale: -1, neurons: cell, in: weights}, save_model: x"),
+        "interventions.i.edit.in",
+        "an edit in the weights (`in: weights`) is not built yet",
+    ),
+    (
+        intervention("edit: {set: {mean: facts}, neurons: cell}"),
+        "interventions.i.edit.set",
+        "setting neurons to {mean: facts} is not built yet",
+    ),
+    (
+        intervention("edit: {set: {times: 2, of: clean}, neurons: cell}"),
+        "interventions.i.edit.set.of",
+        "a multiple of clean is not built yet; write `of: own_mean`",
+    ),
+    (
+        intervention("edit: {add: 3, neurons: cell}"),
+        "interventions.i.edit.add",
+        "adding to an activation (`add:`) is not built yet",
+    ),
+    (
+        intervention("edit: {scale: -1, neurons: cell, position: {each: [last]}}"),
+        "interventions.i.edit.position.each",
+        "a sweep of places (`each:`) is not built yet",
+    ),
+    (
+        intervention(f"{CELL}, measure: [pass@5, perplexity]"),
+        "interventions.i.measure.1",
+        "the measure perplexity is not built yet",
+    ),
+    (
+        intervention(f"{CELL}, freeze: {{site: attn.out, position: last, to: {{mean: facts}}}}"),
+        "interventions.i.freeze.to.mean",
+        "holding components at the mean over the prompts of facts is not built yet; "
+        "give names, such as {mean: dummies}",
+    ),
+    (
+        intervention(f"{CELL}, tune: {{on: facts, maximize: pass@5}}"),
+        "interventions.i.tune",
+        "choosing a value on other prompts (`tune:`) is not built yet",
+    ),
+    (
+        "localize: {c: stability}\nanalyses: {o: {overlap: c}}\n",
+        "analyses.o.overlap",
+        "the analysis overlap is not built yet",
+    ),
+    (
+        "localize: {c: stability}\nanalyses: {o: {agreement: c, across: model}}\n",
+        "analyses.o.across",
+        "agreement across model is not built yet; write `across: variant`",
+    ),
+]
+
+
+@pytest.mark.parametrize("text", BUILT)
+def test_what_is_built_is_accepted(text: str) -> None:
+    assert told(HEAD + text) == []
+
+
+@pytest.mark.parametrize(("text", "path", "message"), REFUSED)
+def test_what_is_not_built_is_refused_at_its_place(text: str, path: str, message: str) -> None:
+    found = told(HEAD + text)
+    assert (path, message) in found
+    assert len(found) == (2 if "save_model" in text else 1)
+
+
+def test_chat_templates_are_not_built() -> None:
+    text = HEAD.replace("model: m", "model: {id: m, chat: {prefill: 'Answer:'}}")
+    assert told(text) == [("model.chat", "`chat:` (chat templates) is not built yet")]
+
+
+def test_what_only_leaves_out_may_be_unbuilt() -> None:
+    text = HEAD + intervention(CELL) + "vectors: {v: {from: x}}\nanalyses: {o: {overlap: cell}}\n"
+    assert len(told(text)) == 2
+    assert told(text.replace("vectors: {v: {from: x}}\n", "") + "only: i\n") == []
+
+
+def test_what_is_run_needs_what_it_mentions() -> None:
+    text = HEAD + (
+        "localize: {cell: {metric: stability, prompts: forms}, other: random}\n"
+        "prompts: {forms: {templates: attributes}, unused: {relations: all}}\n"
+        "neurons: {both: [cell/trump, L1.N5]}\n"
+        "interventions: {i: {edit: {scale: -1, neurons: both}}}\n"
+        "only: i\n"
+    )
+    root = parse_yaml(text, "a.yaml")
+    experiment, _ = check_schema(root, Origins(root))
+    assert experiment is not None
+    assert needed(experiment) == {
+        ("interventions", "i"),
+        ("neurons", "both"),
+        ("localize", "cell"),
+        ("prompts", "forms"),
+    }
+
+
+def test_every_row_names_a_field_of_its_block() -> None:
+    for part in NOT_BUILT:
+        assert part.field in part.block.model_fields
+
+
+def test_load_refuses_and_a_draft_may_be_checked_without(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(HEAD + intervention("edit: {set: {mean: dummies}, neurons: cell}"), encoding="utf-8")
+    with pytest.raises(SpecError) as caught:
+        load(path)
+    assert "is not built yet" in str(caught.value)
+    with_it: Any = load(path, check_built=False)
+    assert len(with_it.cells) == 1

@@ -71,16 +71,17 @@ def load(
     named = str(path)
     files = read_files(Path(path), named)
     sets = tuple(sets)
-    root = _settings(files.root, sets, only)
+    root, problems = _settings(files.root, sets, only)
     if "name" not in root.entries:
         root = _entry(root, "name", ScalarNode(Path(path).stem, True, Origin(named)))
-    problems: list[Problem] = []
     if "version" not in files.own.entries:
         problems.append(_fragment(named))
     reader = FileReader()
     cells: list[Cell] = []
     warnings: list[Problem] = []
-    for combination in combinations(root):
+    combined, wrong = combinations(root)
+    problems.extend(wrong)
+    for combination in combined:
         found, cell = _cell(
             combination.root, combination.label, combination.axes, Path(path), reader, check_built
         )
@@ -119,7 +120,10 @@ def _cell(
     return problems, cell
 
 
-def _settings(root: MappingNode, sets: Sequence[str], only: Sequence[str] | None) -> MappingNode:
+def _settings(
+    root: MappingNode, sets: Sequence[str], only: Sequence[str] | None
+) -> tuple[MappingNode, list[Problem]]:
+    """Apply the settings of the command line; give the problems of those that cannot be applied."""
     problems: list[Problem] = []
     for text in sets:
         try:
@@ -137,13 +141,11 @@ def _settings(root: MappingNode, sets: Sequence[str], only: Sequence[str] | None
             problems.extend(error.problems)
         except ValueError as error:
             problems.append(Problem(str(error), origin=Origin(f"--set {text}"), level="schema"))
-    if problems:
-        raise SpecError(problems)
     if only is not None:
         origin = Origin("--only")
         names = SequenceNode(tuple(ScalarNode(name, True, origin) for name in only), origin)
         root = _entry(root, "only", names)
-    return root
+    return root, problems
 
 
 def _axis_over(root: MappingNode, steps: Sequence[str]) -> str | None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from specs.language.errors import Origin, Problem, SpecError
+from specs.language.errors import Origin, Problem
 from specs.language.nodes import (
     MappingNode,
     Node,
@@ -19,7 +20,7 @@ from specs.language.nodes import (
     with_entry,
 )
 from specs.language.origins import join_path, split_path
-from specs.language.paths import set_path
+from specs.language.paths import NAMED, set_path
 
 __all__ = ["Combination", "combinations"]
 
@@ -36,65 +37,95 @@ class Combination:
     root: MappingNode
 
 
-def combinations(root: MappingNode) -> Iterator[Combination]:
-    """Give one tree for each combination of the matrix's values; raises SpecError for axes that lead
-    nowhere.
-    """
+@dataclass(frozen=True)
+class Axis:
+    """One axis: its dotted path as written and in steps, its values with their labels, its place."""
+
+    path: str
+    steps: list[str]
+    values: list[Node]
+    labels: list[str]
+    origin: Origin
+
+
+def combinations(root: MappingNode) -> tuple[list[Combination], list[Problem]]:
+    """Give one tree for each combination of the values, and the problems of axes that lead nowhere."""
     matrix = root.entries.get("matrix")
     if matrix is None or is_null(matrix):
-        yield Combination("", {}, root)
-        return
+        return [Combination("", {}, root)], []
     if not isinstance(matrix, MappingNode):
         message = "`matrix` is a block of dotted paths, each with its values: `localize.cell.top: [1, 5]`"
-        raise SpecError([Problem(message, "matrix", matrix.origin)])
+        without = with_entry(root, "matrix", None)
+        return [Combination("", {}, without)], [Problem(message, "matrix", matrix.origin)]
     problems: list[Problem] = []
-    axes: list[tuple[str, list[str], list[Node]]] = []
-    for axis, node in matrix.entries.items():
-        values: list[Node] = list(node.items) if isinstance(node, SequenceNode) else [node]
-        path = join_path(["matrix", axis])
-        place = matrix.keys[axis].origin
+    axes: list[Axis] = []
+    for path, node in matrix.entries.items():
         if is_null(node):
             continue
-        if not values:
-            problems.append(Problem("this axis has no values", path, place))
-            continue
-        twice = next((v for n, v in enumerate(values) if plain(v) in [plain(w) for w in values[:n]]), None)
-        if twice is not None:
-            problems.append(Problem(f"this axis has {in_flow(twice)} twice", path, twice.origin))
-            continue
         try:
-            steps = split_path(axis)
-            if steps[0] in NO_AXIS:
-                raise ValueError(f"'{steps[0]}' cannot be an axis of the matrix")
-            set_path(root, steps, values[0])
-        except ValueError as error:
-            problems.append(Problem(str(error), path, place))
-            continue
-        axes.append((axis, steps, values))
-    count = 1
-    for _, _, values in axes:
-        count *= len(values)
+            axes.append(_axis(root, path, node, matrix.keys[path].origin))
+        except _Wrong as wrong:
+            problems.append(Problem(wrong.message, join_path(["matrix", path]), wrong.origin))
+    count = math.prod(len(axis.values) for axis in axes)
     if count > MOST_COMBINATIONS:
         message = f"this matrix makes {count:,} experiments; the most is {MOST_COMBINATIONS:,}"
         problems.append(Problem(message, "matrix", root.keys["matrix"].origin))
-    if problems:
-        raise SpecError(problems)
-    names = {axis: _labels(values) for axis, _, values in axes}
-    for choice in itertools.product(*(range(len(values)) for _, _, values in axes)):
-        made = root
-        chosen: dict[str, tuple[Node, Origin]] = {}
-        labels: dict[str, str] = {}
-        # an axis inside what another axis replaces is set after it
-        for (_, steps, values), index in sorted(
-            zip(axes, choice, strict=True), key=lambda pair: len(pair[0][1])
-        ):
-            made = set_path(made, steps, values[index])
-        for (axis, _, values), index in zip(axes, choice, strict=True):
-            value = values[index]
-            chosen[axis] = (SequenceNode((value,), value.origin), matrix.keys[axis].origin)
-            labels[axis] = names[axis][index]
-        made = with_entry(made, "matrix", mapping_of(chosen, matrix.origin) if chosen else None)
-        yield Combination(", ".join(f"{a}={v}" for a, v in labels.items()), labels, made)
+        axes = []
+    found: list[Combination] = []
+    for choice in itertools.product(*(range(len(axis.values)) for axis in axes)):
+        chosen = list(zip(axes, choice, strict=True))
+        try:
+            made = _made(root, chosen)
+        except _Wrong as wrong:
+            problems.append(Problem(wrong.message, "matrix", wrong.origin))
+            continue
+        held = {
+            axis.path: (SequenceNode((axis.values[n],), axis.values[n].origin), axis.origin)
+            for axis, n in chosen
+        }
+        labels = {axis.path: axis.labels[n] for axis, n in chosen}
+        made = with_entry(made, "matrix", mapping_of(held, matrix.origin) if held else None)
+        found.append(Combination(", ".join(f"{a}={v}" for a, v in labels.items()), labels, made))
+    return found, problems
+
+
+class _Wrong(Exception):
+    def __init__(self, message: str, origin: Origin) -> None:
+        super().__init__(message)
+        self.message = message
+        self.origin = origin
+
+
+def _axis(root: MappingNode, path: str, node: Node, origin: Origin) -> Axis:
+    values: list[Node] = list(node.items) if isinstance(node, SequenceNode) else [node]
+    if not values:
+        raise _Wrong("this axis has no values", origin)
+    for n, value in enumerate(values):
+        if plain(value) in [plain(before) for before in values[:n]]:
+            raise _Wrong(f"this axis has {in_flow(value)} twice", value.origin)
+    try:
+        steps = split_path(path)
+        if steps[0] in NO_AXIS:
+            raise ValueError(f"'{steps[0]}' cannot be an axis of the matrix")
+        set_path(root, steps, values[0])
+    except ValueError as error:
+        raise _Wrong(str(error), origin) from None
+    if len(steps) == 2 and steps[0] in NAMED:
+        for value in values:
+            if is_null(value):
+                raise _Wrong("an axis cannot remove a name; leave it out with `only:`", value.origin)
+    return Axis(path, steps, values, _labels(values), origin)
+
+
+def _made(root: MappingNode, chosen: Sequence[tuple[Axis, int]]) -> MappingNode:
+    """Put one value of each axis at its path; an axis inside what another one replaces comes after it."""
+    made = root
+    for axis, n in sorted(chosen, key=lambda pair: len(pair[0].steps)):
+        try:
+            made = set_path(made, axis.steps, axis.values[n])
+        except ValueError as error:
+            raise _Wrong(str(error), axis.origin) from None
+    return made
 
 
 def _labels(values: Sequence[Node]) -> list[str]:

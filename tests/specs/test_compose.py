@@ -424,6 +424,25 @@ def test_a_wrong_axis_is_told_at_its_place(write: Write, matrix: str, told: str)
     assert refused(write("a.yaml", text)) == [f"a.yaml:{told}"]
 
 
+def test_an_axis_that_another_one_makes_impossible_is_told(write: Write) -> None:
+    inner = (
+        "interventions.amnesia.edit: [[{scale: 1, neurons: cell}]], interventions.amnesia.edit.scale: [0, 1]"
+    )
+    path = write("a.yaml", f"{BASE}matrix: {{{inner}}}\n")
+    (told,) = refused(path)
+    assert told.endswith("interventions.amnesia.edit is a list; say which of them, 0 to 0")
+
+
+def test_an_axis_cannot_remove_a_name(write: Write) -> None:
+    (told,) = refused(write("a.yaml", f"{BASE}matrix: {{localize.cell: [stability, null]}}\n"))
+    assert told.endswith("an axis cannot remove a name; leave it out with `only:`")
+
+
+def test_a_wrong_axis_a_wrong_setting_and_a_wrong_word_are_told_at_once(write: Write) -> None:
+    text = BASE.replace("cell: stability", "cell: stabilty") + "matrix: {localize.cel: [random]}\n"
+    assert len(refused(write("a.yaml", text), sets=["sed=3"])) == 3
+
+
 def test_a_matrix_of_too_many_experiments_is_refused(write: Write) -> None:
     text = BASE + f"matrix: {{seed: {list(range(40))}, localize.cell.top: {list(range(1, 41))}}}\n"
     assert refused(write("a.yaml", text))[0].endswith(

@@ -21,6 +21,7 @@ from specs.language.experiment import (
     Edit,
     Experiment,
     Freeze,
+    FreezeException,
     Intervention,
     Localize,
     ModelSpec,
@@ -31,9 +32,10 @@ from specs.language.experiment import (
     Source,
     Times,
 )
+from specs.language.fields import LAYERS
 from specs.language.needs import BLOCKS, needed
 from specs.language.origins import Origins, Step
-from specs.language.shipped import PLACEHOLDERS
+from specs.language.shipped import PLACEHOLDERS, TEMPLATES, TEXTS
 
 __all__ = ["NOT_BUILT", "NotBuilt", "not_built"]
 
@@ -77,6 +79,10 @@ def _one_token(positions: Any) -> bool:
     return isinstance(positions, list) and len(positions) == 1 and positions[0] not in ("all", "entity.all")
 
 
+def _numbered(layers: Any) -> bool:
+    return all(LAYERS.fullmatch(text) for text in layers)
+
+
 def _hit(known: Any) -> bool:
     return known == "any" or (
         isinstance(known, Condition)
@@ -111,6 +117,7 @@ NOT_BUILT: tuple[NotBuilt, ...] = (
     NotBuilt(Localize, "by", "a ranking for each {}", lambda column: column in ("entity", "variant")),
     NotBuilt(Localize, "against", "contrasting with {}", lambda a: isinstance(a, str) and a != "others"),
     NotBuilt(Localize, "site", "a ranking over several sites", lambda sites: len(sites) == 1),
+    NotBuilt(Localize, "layers", "taking the layers of a neuron set ({})", _numbered),
     NotBuilt(Localize, "position", "a ranking over several tokens", _one_token),
     NotBuilt(Localize, "among", "`among:` (a ranking of some neurons)"),
     NotBuilt(Localize, "threshold", "`threshold:` (a cut by share)", instead="cut with `top:`"),
@@ -135,6 +142,8 @@ NOT_BUILT: tuple[NotBuilt, ...] = (
     NotBuilt(Edit, "position", "an edit at several tokens", lambda p: not isinstance(p, list) or len(p) == 1),
     NotBuilt(Edit, "in_", "an edit in the weights (`in: weights`)", lambda where: where == "activations"),
     NotBuilt(Times, "of", "a multiple of {}", lambda of: of == "own_mean", instead="write `of: own_mean`"),
+    NotBuilt(Freeze, "layers", "taking the layers of a neuron set ({})", _numbered),
+    NotBuilt(FreezeException, "layers", "taking the layers of a neuron set ({})", _numbered),
     NotBuilt(Freeze, "to", "holding components at {}", lambda to: to == "clean" or to.sample is None),
     NotBuilt(Intervention, "measure", "the measure {}", lambda m: m.partition("@")[0] in MEASURES),
     NotBuilt(Intervention, "tune", "choosing a value on other prompts (`tune:`)"),
@@ -159,6 +168,8 @@ def not_built(experiment: Experiment, origins: Origins) -> list[Problem]:
                 if found and part.field == "metric":
                     # what else is not built here comes with the metric
                     break
+        if isinstance(block, Intervention):
+            problems.extend(_asked(block, path, experiment, origins))
         if (
             isinstance(block, Freeze)
             and isinstance(block.to, Source)
@@ -169,6 +180,30 @@ def not_built(experiment: Experiment, origins: Origins) -> list[Problem]:
             message += "give names, such as {mean: dummies}"
             problems.append(Problem(message, origins.written(*place), origins.at(*place), "meaning"))
     return problems
+
+
+def _asked(
+    intervention: Intervention, path: tuple[Step, ...], experiment: Experiment, origins: Origins
+) -> Iterator[Problem]:
+    """Refuse questions that have no answers: nothing of them would be scored."""
+    for n, name in enumerate(intervention.ask):
+        if not _has_answers(name, experiment):
+            place = (*path, "ask", n)
+            message = f"asking prompts without answers ('{name}') is not built yet; ask relations"
+            yield Problem(message, origins.written(*place), origins.at(*place), "meaning")
+
+
+def _has_answers(name: str, experiment: Experiment) -> bool:
+    """Follow a prompt set to what it is made of."""
+    seen: set[str] = set()
+    name = name.partition("/")[0]
+    while name in experiment.prompts and name not in seen:
+        seen.add(name)
+        spec = experiment.prompts[name]
+        if spec.of is None:
+            return spec.relations is not None or spec.pairs is not None
+        name = spec.of.partition("/")[0]
+    return name not in (*TEMPLATES, *TEXTS)
 
 
 def _names(mean: Any, experiment: Experiment) -> bool:

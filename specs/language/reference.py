@@ -291,6 +291,7 @@ def _not_built() -> str:
     ]
     said = dict.fromkeys(part.what.replace("`known: {}`", "other kinds of `known:`") for part in NOT_BUILT)
     values = {
+        "taking the layers of a neuron set ({})": "taking the layers of a neuron set",
         "the metric {}": f"metrics but {_list(_built_words('metric'))}",
         "the measure {}": f"measures but {_list(_built_words('measure'))}",
         "a ranking for each {}": "a ranking for each column but entity and variant",
@@ -301,6 +302,7 @@ def _not_built() -> str:
         "agreement across {}": "agreement across anything but variants",
     }
     lines += [f"- {values.get(what, what)}" for what in said]
+    lines.append("- asking prompts without answers")
     return "\n".join([*lines, ""])
 
 

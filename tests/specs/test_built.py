@@ -52,6 +52,7 @@ BUILT = [
     intervention(f"{CELL}, freeze: {{site: attn.out, position: last}}"),
     intervention(f"{CELL}, freeze: {{site: attn.out, position: last, to: {{mean: dummies}}}}"),
     intervention(f"{CELL}, freeze: {{site: attn.out, position: last, to: {{mean: [X]}}}}"),
+    intervention(f"{CELL}, ask: [facts, wife, p]") + "prompts: {p: {relations: wife, limit: 3}}\n",
     intervention(f"{CELL}, controls: none, others: none, answers_of: edited, unknown: [X]"),
     intervention(
         f"{CELL}, measure: [answer_probability, relative_probability, knowledge_score, knowledge_loss, "
@@ -161,6 +162,21 @@ REFUSED = [
         "interventions.i.freeze.to.mean",
         "holding components at the mean over the prompts of facts is not built yet; "
         "give names, such as {mean: dummies}",
+    ),
+    (
+        intervention(f"{CELL}, ask: [facts, neutral]"),
+        "interventions.i.ask.1",
+        "asking prompts without answers ('neutral') is not built yet; ask relations",
+    ),
+    (
+        intervention(f"{CELL}, ask: q") + "prompts: {p: {templates: attributes}, q: {of: p, limit: 3}}\n",
+        "interventions.i.ask",
+        "asking prompts without answers ('q') is not built yet; ask relations",
+    ),
+    (
+        intervention(f"{CELL}, freeze: {{site: attn.out, position: last, layers: [3, cell]}}"),
+        "interventions.i.freeze.layers",
+        "taking the layers of a neuron set ([3, cell]) is not built yet",
     ),
     (
         intervention(f"{CELL}, tune: {{on: facts, maximize: pass@5}}"),

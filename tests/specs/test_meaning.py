@@ -658,7 +658,13 @@ WARNINGS = [
         "entity 'carl' is declared and used by nothing",
     ),
     (
-        'relations: {town: {prompt: "{{ entity }} was born in"}}',
+        'relations: {town: {prompt: "{{ entity }} was born in"}, craft: null}',
+        "relations.town",
+        "the questions of 'town' have one template; a result that rests on it says nothing about the wording",
+    ),
+    (
+        'relations: {town: {prompt: "{{ entity }} was born in"}}\n'
+        "expect: silence/ada/knowledge_score/relation=town/scale=0 >= 0.9",
         "relations.town",
         "the questions of 'town' have one template; a result that rests on it says nothing about the wording",
     ),
@@ -709,6 +715,7 @@ def test_what_a_run_can_live_with_is_a_warning(
 
 
 FINE = [
+    'relations: {town: {prompt: "{{ entity }} was born in"}}',
     "entities: {norway: {name: NO, variants: {code: no}}}",
     "expect: [cell/ada = L1.N5, cell/ada != cell/bach, cell/ada/layer in 1-6, 'cell/ada in L1.N5, L2.N7']",
     "expect: silence/ada/others/knowledge_score/scale=-3/relation=town >= 0.9",
@@ -741,6 +748,18 @@ def test_nothing_is_said_of_what_follows_from_a_failed_name(tmp_path: Path) -> N
     )
     path, _, message = one(told(tmp_path, fragment))
     assert (path, message) == ("neurons.mine", "'cel' names no neurons; did you mean 'cell'? (cell)")
+
+
+def test_a_misspelt_definition_is_one_mistake_however_often_it_is_referred_to(tmp_path: Path) -> None:
+    fragment = (
+        "localize: {cell: null, cel: stability}\n"
+        "only: [cell, silence]\n"
+        "expect: [cell/ada = L1.N5, cell/bach/layer in 1-6]\n"
+        "analyses:\n  where: {profile: cell}"
+    )
+    (problem,) = told(tmp_path, fragment)
+    assert problem.path == "interventions.silence.edit.neurons"
+    assert problem.message.startswith("'cell' names no neurons; did you mean 'cel'? (cel) (also on lines ")
 
 
 def test_every_mistake_is_told_in_the_order_of_the_file(tmp_path: Path) -> None:

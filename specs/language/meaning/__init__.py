@@ -34,7 +34,7 @@ def check(experiment: Experiment, origins: HasOrigins, base: str | Path = ".") -
     scope = Scope(experiment, origins)
     for find in CHECKS:
         find(scope)
-    return sorted(scope.problems, key=_place)
+    return sorted(scope.found(), key=_place)
 
 
 def _place(problem: Problem) -> tuple[str, int, int]:

@@ -164,7 +164,7 @@ def _check_result(scope: Scope, text: str, path: Path, *, each_neuron: bool = Fa
     if block in experiment.analyses:
         return _check_derived(scope, text, path)
     if block not in experiment.interventions:
-        scope.tell(_no_results(scope, block), *path)
+        scope.tell(_no_results(scope, block), *path, unknown=block)
         return False
     try:
         found = parse_result_path(text, is_measure)
@@ -224,7 +224,7 @@ def _check_group(scope: Scope, found: ResultPath, path: Path) -> bool:
         near = suggest(found.group, words)
         edits = f"it edits the neurons of {', '.join(sorted(groups))}"
         hint = f"{near} {edits.capitalize()}" if near else f"; {edits}"
-        scope.tell(f"'{found.block}' has no '{found.group}'{hint}", *path)
+        scope.tell(f"'{found.block}' has no '{found.group}'{hint}", *path, unknown=found.group)
         return False
     if found.role == "others" and spec.others == "none":
         scope.tell(f"{found.block} asks about nobody else (`others: none`)", *path)

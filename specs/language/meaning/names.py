@@ -140,8 +140,7 @@ def check_rankings(scope: Scope) -> None:
         path: Path = ("localize", name)
         if spec.prompts is not None:
             scope.prompts(spec.prompts, *path, "prompts")
-        for n, by in enumerate(spec.by or []):
-            scope.column(by, *path, "by", n)
+        scope.ranked_by(name)
         _check_against(scope, spec, path)
         if spec.among is not None:
             scope.neurons(spec.among, *path, "among")
@@ -249,7 +248,8 @@ def _check_roles(scope: Scope, spec: Intervention, path: Path) -> None:
         elif target not in experiment.entities and target not in experiment.relations and not scope.open:
             near = suggest(target, [*experiment.entities, *experiment.relations])
             kind = "relation" if any(f"'{r}'" in near for r in experiment.relations) else "entity"
-            scope.tell(f"'{target}' is not {'an' if kind == 'entity' else 'a'} {kind}{near}", *path, "target")
+            message = f"'{target}' is not {'an' if kind == 'entity' else 'a'} {kind}{near}"
+            scope.tell(message, *path, "target", unknown=target)
     elif target is not None:
         scope.conditions(target, *path, "target")
     if isinstance(spec.others, list):
@@ -316,7 +316,7 @@ def check_only(scope: Scope) -> None:
             continue
         near = suggest(name, runs)
         options = f"{near} Choose from {', '.join(runs)}" if near else f"; choose from {', '.join(runs)}"
-        scope.tell(f"'{name}' is not something to run{options if runs else ''}", "only", n)
+        scope.tell(f"'{name}' is not something to run{options if runs else ''}", "only", n, unknown=name)
 
 
 def check_used(scope: Scope) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from specs.language.conditions import holds, number_text
@@ -53,16 +54,38 @@ class Naming:
             dict.fromkeys(name for e in experiment.entities.values() for name in e.attributes)
         )
         self._told: set[tuple[str, Path]] = set()
+        self._places: dict[str, list[Origin | None]] = {}
+        self._unknown: dict[int, str] = {}
 
-    def tell(self, message: str, *path: str | int, key: bool = False, severity: str = "error") -> None:
-        """Note a problem at a place (``key``: at the key that leads there), once."""
+    def tell(
+        self, message: str, *path: str | int, key: bool = False, severity: str = "error", unknown: str = ""
+    ) -> None:
+        """Note a problem at a place (``key``: at the key that leads there), once.
+
+        ``unknown``: a name that is given nowhere. It is told where it first stands, with the lines it stands
+        on too: a definition that is misspelt is one mistake, however often it is referred to.
+        """
         if (message, path) in self._told:
             return
         self._told.add((message, path))
         origin = self.origins.key(*path) if key else self.origins.at(*path)
+        if unknown and self.kind(unknown) is None:
+            self._places.setdefault(unknown, []).append(origin)
+            if len(self._places[unknown]) > 1:
+                return
+            self._unknown[len(self.problems)] = unknown
         self.problems.append(
             Problem(message, self.origins.written(*path), origin, "meaning", severity)  # type: ignore[arg-type]
         )
+
+    def found(self) -> list[Problem]:
+        """Give the problems, each name that is given nowhere with all its lines."""
+        return [
+            replace(problem, message=problem.message + _also(self._places[self._unknown[n]]))
+            if n in self._unknown
+            else problem
+            for n, problem in enumerate(self.problems)
+        ]
 
     def warn(self, message: str, *path: str | int, key: bool = False) -> None:
         """Note something that does not stop a run."""
@@ -76,14 +99,16 @@ class Naming:
         """Say whether a name is an entity's; if not, tell."""
         if name in self.experiment.entities or self.open:
             return True
-        self.tell(f"'{name}' is not an entity{suggest(name, self.experiment.entities)}", *path, key=key)
+        near = suggest(name, self.experiment.entities)
+        self.tell(f"'{name}' is not an entity{near}", *path, key=key, unknown=name)
         return False
 
     def relation(self, name: str, *path: str | int) -> bool:
         """Say whether a name is a relation's; if not, tell."""
         if name in self.experiment.relations or self.open:
             return True
-        self.tell(f"'{name}' is not a relation{suggest(name, self.experiment.relations)}", *path)
+        near = suggest(name, self.experiment.relations)
+        self.tell(f"'{name}' is not a relation{near}", *path, unknown=name)
         return False
 
     def fact(self, text: str, *path: str | int) -> bool:
@@ -110,7 +135,7 @@ class Naming:
         if name in self.experiment.interventions:
             return True
         near = suggest(name, self.experiment.interventions)
-        self.tell(f"'{name}' is not an intervention{near or self._is(name)}", *path)
+        self.tell(f"'{name}' is not an intervention{near or self._is(name)}", *path, unknown=name)
         return False
 
     def _is(self, name: str) -> str:
@@ -153,6 +178,26 @@ class Naming:
             self.tell(message, *path)
             return None
         return placeholder_names(self.experiment, ref)
+
+
+MOST_LINES = 4
+
+
+def _also(places: Sequence[Origin | None]) -> str:
+    """Say where else a name stands, after its first place."""
+    first, *rest = places
+    seen = dict.fromkeys(
+        str(p.line) if first is not None and p.file == first.file else f"{p.line} of {p.file}"
+        for p in rest
+        if p is not None and (first is None or (p.file, p.line) != (first.file, first.line))
+    )
+    lines = list(seen)
+    if not lines:
+        return ""
+    if len(lines) > MOST_LINES:
+        return f" (also on {len(lines)} other lines)"
+    listed = lines[0] if len(lines) == 1 else f"{', '.join(lines[:-1])} and {lines[-1]}"
+    return f" (also on line{'' if len(lines) == 1 else 's'} {listed})"
 
 
 def choose(name: str, known: Iterable[str]) -> str:

@@ -48,7 +48,7 @@ class PromptSets(Naming):
             if self.open and self.kind(base) is None and nearest(base, self.experiment.prompts) is None:
                 return None
             near = suggest(base, self.set_names())
-            self.tell(f"'{base}' is not a prompt set{near or self._is(base)}", *path)
+            self.tell(f"'{base}' is not a prompt set{near or self._is(base)}", *path, unknown=base)
             return None
         return self._part(base, part, *path)
 
@@ -63,7 +63,7 @@ class PromptSets(Naming):
             known = [*self.set_names(), *self.experiment.placeholders, *PLACEHOLDERS]
             near = suggest(base, known)
             message = f"'{base}' is neither a prompt set nor a list of placeholders{near or self._is(base)}"
-            self.tell(message, *path)
+            self.tell(message, *path, unknown=base)
             return None
         return self.prompts(name, *path)
 

@@ -178,9 +178,10 @@ def _answered_by(scope: Scope, ask: Sequence[str], text: str) -> tuple[str, str]
 
 
 def check_wording(scope: Scope) -> None:
-    """Say once which relations are asked in one wording only."""
-    alone: dict[str, None] = {}
-    for spec in scope.experiment.interventions.values():
+    """Say where a result rests on one wording: all that is asked, or the relation that is claimed about."""
+    experiment = scope.experiment
+    claimed = [claim.quantity.split("/") for e in experiment.expect for claim in e.claims]
+    for name, spec in experiment.interventions.items():
         wordings: dict[str, set[tuple[str | None, str | None, str | None]]] = {}
         for asked in spec.ask:
             base = asked.partition("/")[0]
@@ -189,16 +190,15 @@ def check_wording(scope: Scope) -> None:
                 if prompt.relation is not None:
                     wording = (prompt.phrasing, prompt.language, prompt.template)
                     wordings.setdefault(prompt.relation, set()).add(wording)
-        alone.update((relation, None) for relation, used in wordings.items() if len(used) == 1)
-    if alone:
-        names = [f"'{name}'" for name in alone]
-        listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-        scope.warn(
-            f"the questions of {listed} have one template{'' if len(names) == 1 else ' each'}; "
-            "a result that rests on it says nothing about the wording",
-            *("relations", next(iter(alone))),
-            key=True,
-        )
+        for relation, used in wordings.items():
+            by_itself = any(c[0] == name and f"relation={relation}" in c for c in claimed)
+            if len(used) == 1 and (len(wordings) == 1 or by_itself):
+                scope.warn(
+                    f"the questions of '{relation}' have one template; a result that rests on it says "
+                    "nothing about the wording",
+                    *("relations", relation),
+                    key=True,
+                )
 
 
 CHECKS = (

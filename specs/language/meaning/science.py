@@ -198,6 +198,9 @@ def check_slices(scope: Scope) -> None:
         if spec.cumulativity not in interventions or spec.slices not in interventions:
             continue
         path = ("analyses", name)
+        both = (str(spec.cumulativity), str(spec.slices))
+        if any(neurons is None for done in both for _, neurons, _ in edited(scope, done)):
+            continue
         tops = _cut(scope, str(spec.cumulativity), "top")
         ranks = _cut(scope, str(spec.slices), "rank")
         if tops is None:
@@ -238,8 +241,8 @@ def check_agreement(scope: Scope) -> None:
         if found is None or not found.rankings:
             continue
         ranking = found.rankings[0][0]
-        by = experiment.localize[ranking].by or []
-        if spec.across not in by:
+        by = scope.ranked_by(ranking)
+        if by is not None and spec.across not in by:
             ranked = f"a column '{spec.agreement}' is ranked by ({', '.join(by)})"
             scope.tell(f"'{spec.across}' is neither a matrix axis nor {ranked}", "analyses", name, "across")
 

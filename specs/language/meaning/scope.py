@@ -72,13 +72,20 @@ class Scope(PromptSets):
             spec = self.experiment.localize[ranking]
             found: tuple[str, ...] | None = None
             prompts = self.prompts(spec.prompts, "localize", ranking, "prompts") if spec.prompts else None
-            if not spec.by or (prompts is not None and prompts.texts is not None):
+            known = prompts is not None and prompts.texts is not None
+            if not spec.by or (known and self.ranked_by(ranking) is not None):
                 try:
                     found = owners(self.experiment, ranking)
                 except (RunError, ValueError):
                     found = None
             self._groups[ranking] = found
         return self._groups[ranking]
+
+    def ranked_by(self, ranking: str) -> list[str] | None:
+        """Give the columns a ranking is made for; None, told, if one of them is no column."""
+        by = self.experiment.localize[ranking].by or []
+        fine = [self.column(name, "localize", ranking, "by", n) for n, name in enumerate(by)]
+        return by if all(fine) else None
 
     def group(self, ranking: str, name: str, key: str, *path: str | int, also: Sequence[str] = ()) -> bool:
         """Say whether a ranking, or the set ``name`` taken from it, has a group; if not, tell."""
@@ -93,7 +100,7 @@ class Scope(PromptSets):
         )
         near = nearest(key, [*groups, *also])
         hint = f"; did you mean '{near}'? {what}" if near else f". {what}"
-        self.tell(f"'{name}' has no '{key}'{hint}", *path)
+        self.tell(f"'{name}' has no '{key}'{hint}", *path, unknown=key)
         return False
 
     def neurons(self, ref: NeuronsRef, *path: str | int) -> Neurons | None:
@@ -181,7 +188,7 @@ class Scope(PromptSets):
             ):
                 return None
             return found + Neurons() if not found.rankings else _keyed(found, key)
-        self.tell(self._no_neurons(name, within), *path)
+        self.tell(self._no_neurons(name, within), *path, unknown=name)
         return None
 
     def _no_neurons(self, name: str, within: tuple[str, ...]) -> str:

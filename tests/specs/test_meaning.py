@@ -518,6 +518,16 @@ SCIENCE = [
         "interventions.silence.ask",
         "'famous' holds no prompts: nothing is left by its choices",
     ),
+    (
+        "interventions: {silence: {edit: {scale: [0, -1, 0], neurons: cell}}}",
+        "interventions.silence.edit.scale.2",
+        "0 stands twice in this sweep",
+    ),
+    (
+        "interventions: {silence: {edit: {scale: 0, neurons: {of: cell, top: [1, 5, 1]}}}}",
+        "interventions.silence.edit.neurons",
+        "1 stands twice in `top`",
+    ),
 ]
 
 CLAIMS = [
@@ -715,6 +725,8 @@ def test_what_a_run_can_live_with_is_a_warning(
 
 
 FINE = [
+    "interventions: {silence: {edit: {scale: 0, neurons: [cell/ada, cell/bach]}}}\n"
+    "expect: silence/ada+bach/knowledge_score <= 0.5",
     'relations: {town: {prompt: "{{ entity }} was born in"}}',
     "entities: {norway: {name: NO, variants: {code: no}}}",
     "expect: [cell/ada = L1.N5, cell/ada != cell/bach, cell/ada/layer in 1-6, 'cell/ada in L1.N5, L2.N7']",

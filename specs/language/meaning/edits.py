@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from specs.language.conditions import number_text
 from specs.language.experiment import Edit, Source, Times, sweep_values
 from specs.language.meaning.naming import Path
 from specs.language.meaning.prompt_sets import Prompts
@@ -202,4 +203,28 @@ def check_weights(scope: Scope) -> None:
             )
 
 
-CHECKS = (check_addresses, check_positions, check_means, check_freezes, check_weights)
+def check_sweeps(scope: Scope) -> None:
+    """A sweep runs each of its values once."""
+    for name in scope.experiment.interventions:
+        for edit, neurons, path in edited(scope, name):
+            for field in ("scale", "set", "add"):
+                value = getattr(edit, field)
+                if isinstance(value, Times):
+                    _check_twice(scope, value.times, (*path, field, "times"))
+                else:
+                    _check_twice(scope, value, (*path, field))
+            for axis, values in neurons.axes.items() if neurons is not None else ():
+                place = (*path, "neurons" if edit.neurons is not None else "outside")
+                _check_twice(scope, list(values), place, f"`{axis}`")
+
+
+def _check_twice(scope: Scope, values: object, path: Path, what: str = "this sweep") -> None:
+    if not isinstance(values, list):
+        return
+    for n, value in enumerate(values):
+        if value in values[:n]:
+            shown = value if isinstance(value, str) else number_text(value)
+            scope.tell(f"{shown} stands twice in {what}", *path, *([] if what != "this sweep" else [n]))
+
+
+CHECKS = (check_addresses, check_positions, check_means, check_freezes, check_weights, check_sweeps)

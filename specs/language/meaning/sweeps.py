@@ -71,21 +71,23 @@ def _number(value: float | str) -> float | str:
 
 
 def groups_of(scope: Scope, name: str) -> list[str] | None:
-    """List whose neurons an intervention edits, as its results name them; None if that is not known here."""
-    found: list[str] = []
+    """List whose neurons an intervention edits, as its results name them; None if that is not known here.
+
+    Each group of a ranking that is named whole; else the groups named, edited together: `ada+bach`.
+    """
+    found: dict[str, None] = {}
     for _, neurons, _ in edited(scope, name):
         if neurons is None or not neurons.rankings:
             return None
-        for ranking, key in neurons.rankings:
-            groups = (key,) if key is not None else scope.groups(ranking)
+        whole = [ranking for ranking, key in neurons.rankings if key is None]
+        for ranking in whole:
+            groups = scope.groups(ranking)
             if groups is None:
                 return None
-            found.extend(g for g in groups if g not in found)
-        if len(neurons.rankings) > 1:
-            # a union of single groups is edited as one
-            keys = [key for _, key in neurons.rankings if key is not None]
-            found.append("+".join(dict.fromkeys(keys)))
-    return found
+            found.update(dict.fromkeys(groups))
+        if not whole:
+            found["+".join(dict.fromkeys(key for _, key in neurons.rankings if key is not None))] = None
+    return list(found)
 
 
 def measures_of(spec: Intervention) -> tuple[str, ...]:

@@ -229,7 +229,7 @@ def _others_shape(value: Any) -> str:
         return TAG + "count"
     if isinstance(value, str) and value != "none":
         return TAG + ("conditions" if is_condition(value) else "names")
-    return TAG + "none"
+    return TAG + ("none" if value == "none" else "names")
 
 
 class Intervention(Block):

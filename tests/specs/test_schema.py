@@ -323,6 +323,12 @@ REFUSED = [
         "'x' is not a part; write a number of prompts, a fraction such as 0.5, or rest",
     ),
     (
+        intervention("others: {a: b}"),
+        "interventions.amnesia.others",
+        "{a: b}",
+        "this text holds ': ' and must be quoted",
+    ),
+    (
         "expect: [dominance at least 10]",
         "expect.0",
         "dominance at least 10",

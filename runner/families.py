@@ -195,12 +195,12 @@ def family_of(config: Any) -> Family:
 
 
 def _mixer_of(config: Any) -> str:
+    for field, name in _MIXER_FIELDS.items():
+        if getattr(config, field, None) is not None:
+            return name
     kinds = {str(kind) for kind in getattr(config, "layer_types", None) or ()}
     for part, name in _MIXER_LAYERS.items():
         if any(part in kind for kind in kinds):
-            return name
-    for field, name in _MIXER_FIELDS.items():
-        if getattr(config, field, None) is not None:
             return name
     return ""
 

@@ -51,6 +51,17 @@ _LATENT = {
     "qk_rope_head_dim": 4,
     "v_head_dim": 8,
 }
+_GEMMA4 = {
+    **_GROUPED,
+    "num_hidden_layers": 4,
+    "sliding_window": WINDOW,
+    "layer_types": ["sliding_attention", "full_attention"] * 2,
+    "num_kv_shared_layers": 2,
+    "global_head_dim": 16,
+    "vocab_size_per_layer_input": VOCABULARY,
+    "hidden_size_per_layer_input": 8,
+    "final_logit_softcapping": 3.0,
+}
 
 TINY: Mapping[str, tuple[str, Mapping[str, Any]]] = MappingProxyType(
     {
@@ -80,21 +91,8 @@ TINY: Mapping[str, tuple[str, Mapping[str, Any]]] = MappingProxyType(
                 "laurel_rank": 4,
             },
         ),
-        "gemma4": (
-            "gemma4_text",
-            {
-                **_GROUPED,
-                "num_hidden_layers": 4,
-                "sliding_window": WINDOW,
-                "layer_types": ["sliding_attention", "full_attention"] * 2,
-                "num_kv_shared_layers": 2,
-                "global_head_dim": 16,
-                "vocab_size_per_layer_input": VOCABULARY,
-                "hidden_size_per_layer_input": 8,
-                "use_double_wide_mlp": True,
-                "final_logit_softcapping": 3.0,
-            },
-        ),
+        "gemma4": ("gemma4_text", _GEMMA4),
+        "gemma4_wide": ("gemma4_text", {**_GEMMA4, "use_double_wide_mlp": True}),
         "vaultgemma": ("vaultgemma", {**_GROUPED, **_MIXED, "final_logit_softcapping": 3.0}),
         "olmo": ("olmo", {**_GROUPED, "clip_qkv": 2.0}),
         "olmo2": ("olmo2", _GROUPED),

@@ -466,6 +466,13 @@ SCIENCE = [
         "2 wrong cells need 3 localised entities; there are 2",
     ),
     (
+        "prompts: {one: {templates: attributes, entities: ada}}\n"
+        "localize: {cell: {metric: stability, prompts: one}}\n"
+        "interventions: {silence: {controls: {wrong_cell: 1}}}",
+        "interventions.silence.controls.wrong_cell",
+        "wrong_cell needs a second localised entity",
+    ),
+    (
         "interventions: {silence: {ask: quiet, edit: {scale: 0, neurons: cell, position: all}, "
         "measure: [accuracy@2, perplexity]}}",
         "interventions.silence.measure",
@@ -685,13 +692,6 @@ WARNINGS = [
         "nothing changes there; `position: all` changes them too",
     ),
     (
-        "prompts: {one: {templates: attributes, entities: ada}}\n"
-        "localize: {cell: {metric: stability, prompts: one}}\n"
-        "interventions: {silence: {controls: {wrong_cell: 1}}}",
-        "interventions.silence.controls.wrong_cell",
-        "wrong_cell needs a second localised entity",
-    ),
-    (
         "interventions: {silence: {target: ada, others: ada}}",
         "interventions.silence.others",
         "target and others are the same (ada), so nothing is compared",
@@ -725,6 +725,9 @@ def test_what_a_run_can_live_with_is_a_warning(
 
 
 FINE = [
+    "prompts: {one: {templates: attributes, entities: ada}}\n"
+    "localize: {cell: {metric: stability, prompts: one}}\n"
+    "interventions: {silence: {controls: {random_neurons: 5, wrong_cell: 1, no_edit: 1}}}",
     "interventions: {silence: {edit: {scale: 0, neurons: [cell/ada, cell/bach]}}}\n"
     "expect: silence/ada+bach/knowledge_score <= 0.5",
     'relations: {town: {prompt: "{{ entity }} was born in"}}',

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import pairwise
 
-from specs.language.experiment import Experiment, Intervention, NeuronSet
+from specs.language.experiment import Controls, Experiment, Intervention, NeuronSet
 from specs.language.facts import entities_of, owner_key
 from specs.language.meaning.naming import Path
 from specs.language.meaning.overlap import may_share, other_part
@@ -76,8 +76,9 @@ def check_roles(scope: Scope) -> None:
 
 
 def _check_wrong_cell(scope: Scope, name: str, spec: Intervention) -> None:
-    # the default is one wrong cell where there can be one; what is written is meant
-    if "wrong_cell" not in spec.controls.model_fields_set or not spec.controls.wrong_cell:
+    # one is the default where there can be one, and a resolved spec writes out all the defaults
+    given, wanted = spec.controls.model_fields_set, spec.controls.wrong_cell
+    if not wanted or "wrong_cell" not in given or (wanted == 1 and given == set(Controls.model_fields)):
         return
     owners: set[str] = set()
     for _, neurons, _ in edited(scope, name):
@@ -88,17 +89,13 @@ def _check_wrong_cell(scope: Scope, name: str, spec: Intervention) -> None:
             if groups is None:
                 return
             owners.update(entity for g in groups for entity in entities_of(scope.experiment, g) or (g,))
-    wanted = spec.controls.wrong_cell
-    if len(owners) > wanted:
-        return
-    place = ("interventions", name, "controls", "wrong_cell")
-    if wanted == 1:
-        # a resolved spec writes the default out, so this cannot be an error
-        scope.warn("wrong_cell needs a second localised entity", *place)
-    else:
-        scope.tell(
-            f"{wanted} wrong cells need {wanted + 1} localised entities; there are {len(owners)}", *place
+    if len(owners) <= wanted:
+        message = (
+            "wrong_cell needs a second localised entity"
+            if wanted == 1
+            else f"{wanted} wrong cells need {wanted + 1} localised entities; there are {len(owners)}"
         )
+        scope.tell(message, "interventions", name, "controls", "wrong_cell")
 
 
 # -- what was chosen on what

@@ -35,6 +35,7 @@ __all__ = [
     "column",
     "entities_of",
     "owner_key",
+    "owner_keys",
     "owners",
     "placeholder_names",
     "prompt_set",
@@ -188,6 +189,8 @@ def _own_set(experiment: Experiment, name: str, spec: PromptSet, within: tuple[s
         raise RunError(f"'{name}': pairs are not built yet")
     if spec.wrap is not None:
         found = [replace(wording, frames=(*wording.frames, spec.wrap)) for wording in found]
+    if not spec.where and spec.unique is None and spec.limit is None:
+        return found
     rendered = [(wording, _render(experiment, wording)) for wording in found]
     rendered = [pair for pair in rendered if _meets(pair[1], spec.where)]
     if spec.unique is not None:
@@ -431,7 +434,12 @@ def owners(experiment: Experiment, localize_name: str) -> tuple[str, ...]:
     by = spec.by if spec.by is not None else ["entity"]
     if not by:
         return (ANYBODY,)
-    keys = (owner_key(p, by) for p in prompt_set(experiment, spec.prompts or "attributes"))
+    return owner_keys(prompt_set(experiment, spec.prompts or "attributes"), by)
+
+
+def owner_keys(prompts: Iterable[PromptText], by: Sequence[str]) -> tuple[str, ...]:
+    """List the keys of the rankings that prompts are for, each once, in their order."""
+    keys = (owner_key(prompt, by) for prompt in prompts)
     return tuple(dict.fromkeys(key for key in keys if key is not None))
 
 

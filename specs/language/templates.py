@@ -92,19 +92,20 @@ def render(template: str, entity: str) -> tuple[str, tuple[Span, ...]]:
 
     ``text[start:end] == entity`` for every span. Raises ValueError for a template that :func:`check` refuses.
     """
-    problems = check(template)
-    if problems:
-        raise ValueError(problems[0])
-    return _join(_pieces(template, "entity"), entity)
+    pieces = _pieces(template, "entity")
+    if len(pieces) == 1:
+        raise ValueError(check(template)[0])
+    return _join(pieces, entity)
 
 
 def _join(pieces: Sequence[str], name: str) -> tuple[str, tuple[Span, ...]]:
-    text = pieces[0]
     spans: list[Span] = []
-    for piece in pieces[1:]:
-        spans.append((len(text), len(text) + len(name)))
-        text += name + piece
-    return text, tuple(spans)
+    end = 0
+    for piece in pieces[:-1]:
+        start = end + len(piece)
+        end = start + len(name)
+        spans.append((start, end))
+    return name.join(pieces), tuple(spans)
 
 
 def frame(wrap: str, text: str, spans: Sequence[Span]) -> tuple[str, tuple[Span, ...]]:

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from specs.language.errors import RunError
 from specs.language.experiment import Each, Experiment, NeuronSet, NeuronsRef
-from specs.language.facts import owners
+from specs.language.facts import ANYBODY, owner_keys
 from specs.language.meaning.naming import HasOrigins, Path
 from specs.language.meaning.prompt_sets import Prompts, PromptSets
 from specs.language.references import (
@@ -72,12 +71,11 @@ class Scope(PromptSets):
             spec = self.experiment.localize[ranking]
             found: tuple[str, ...] | None = None
             prompts = self.prompts(spec.prompts, "localize", ranking, "prompts") if spec.prompts else None
-            known = prompts is not None and prompts.texts is not None
-            if not spec.by or (known and self.ranked_by(ranking) is not None):
-                try:
-                    found = owners(self.experiment, ranking)
-                except (RunError, ValueError):
-                    found = None
+            by = self.ranked_by(ranking)
+            if by == []:
+                found = (ANYBODY,)
+            elif by is not None and prompts is not None and prompts.texts is not None:
+                found = owner_keys(prompts.texts, by)
             self._groups[ranking] = found
         return self._groups[ranking]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from specs.language.text import parse_yaml
 from specs.language.words import Metric
 from tests.specs.test_schema import HEAD, REFUSED, SHORT
 
+SPECS = SCHEMA_FILE.parents[1]
 VALIDATOR = Draft202012Validator(json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))
 
 
@@ -109,3 +111,11 @@ def test_words_are_enums_so_that_editors_can_offer_them() -> None:
 )
 def test_editors_accept_fragments_children_and_removals(text: str) -> None:
     assert underlined(text) == []
+
+
+@pytest.mark.parametrize("path", sorted(SPECS.glob("*.yaml")), ids=lambda path: path.name)
+def test_our_own_specs_look_right_in_an_editor(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert underlined(text) == []
+    comment = re.match(r"# yaml-language-server: \$schema=(\S+)", text)
+    assert comment is None or (path.parent / comment[1]).resolve() == SCHEMA_FILE

@@ -28,7 +28,7 @@ _DENSE = ("sdpa", "eager")
 """Implementations that take a dense mask. Flash attention ignores one; flex attention crashes on one."""
 
 
-_EAGER_BYTES = {"bloom": 18, "doge": 18, "falcon": 17, "mpt": 13, "gpt_neo": 13, "gptj": 13, "codegen": 13}
+_EAGER_BYTES = {"bloom": 18, "doge": 13, "falcon": 17, "mpt": 13, "gpt_neo": 13, "gptj": 13, "codegen": 13}
 """For each head and pair of nodes, where it is more than ten."""
 
 
@@ -78,7 +78,7 @@ def mask_bytes(
     total = square * (5 + masks.get(form, dtype.itemsize))
     if implementation != "eager" and (kind == "doge" or (kind == "falcon" and form == "alibi")):
         # Their masks differ from head to head.
-        total += square * heads * 2 * dtype.itemsize
+        total += square * heads * 8
     elif implementation == "eager":
         total += square * heads * _EAGER_BYTES.get(kind, 10)
     return total

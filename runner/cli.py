@@ -50,7 +50,7 @@ ONLY = click.option(
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 TRACKING = click.option(
-    "--tracking-uri", metavar="URI", help="MLflow store; else MLFLOW_TRACKING_URI, else ./mlflow."
+    "--tracking-uri", metavar="URI", help="MLflow store; else MLFLOW_TRACKING_URI, else runs/mlflow."
 )
 
 

@@ -22,7 +22,7 @@ from runner.attention import one_row_only, tree_attention
 from runner.families import Family, SitePlace, family_of, logits_of, site_place
 from runner.program import CLEAN, Job, Limits, Mode, Pass, Resolved, halve, pack
 from runner.tree import stack_rows
-from specs.language.errors import RunError
+from specs.language.errors import ModelError, RunError
 
 __all__ = ["Engine", "Outcome", "Reading"]
 
@@ -69,6 +69,9 @@ class _Step:
     edits: list[tuple[str, Tensor, Tensor, Tensor]] = field(default_factory=list)
     read: tuple[str, int] | None = None
 
+    columns: Tensor | None = None
+    """The site's columns, where it is only a part of the tensor."""
+
     @property
     def writes(self) -> bool:
         return bool(self.edits or self.copies is not None or self.held is not None)
@@ -76,9 +79,9 @@ class _Step:
     def apply(self, flat: Tensor) -> Tensor:
         """Apply freezes, then edits: the edit wins where both act."""
         if self.copies is not None:
-            flat = copy_nodes(flat, *self.copies)
+            flat = copy_nodes(flat, *self.copies, self.columns)
         if self.held is not None:
-            flat = hold(flat, *self.held)
+            flat = hold(flat, *self.held, self.columns)
         for op, nodes, neurons, amounts in self.edits:
             flat = VERBS[op](flat, nodes, neurons, amounts)
         return flat
@@ -136,6 +139,7 @@ class Engine:
         queue = pack(job, self.limits, mode or self.mode)
         chained = (mode or self.mode) != "trees"
         done = [False] * n
+        alone_already: set[int] = set()
         while queue:
             batch = queue.pop(0)
             try:
@@ -156,7 +160,9 @@ class Engine:
                 continue
             outcome.passes += 1
             outcome.nodes += batch.n_nodes
-            if bad and len(batch.members) + len(batch.members[0]) > 2:
+            bad = [i for i in bad if i not in alone_already]
+            if bad:
+                alone_already.update(bad)
                 # A NaN in one branch poisons its whole row: run what the pass held in rows of their own.
                 twins = {t for i in bad if (t := job.sequences[i].twin) is not None}
                 alone = sorted({*bad, *twins})
@@ -203,9 +209,7 @@ class Engine:
         cache = _dynamic_cache() if wants_text else None
         saved, hidden = self._forward(rows, steps, read_nodes, ends, cache, chained)
         if len(read_nodes) and on_values is not None:
-            values = {
-                site: torch.stack([saved[(site, layer)] for layer in job.layers]) for site in job.sites
-            }
+            values = {site: self._stacked(site, job.layers, saved) for site in job.sites}
             on_values(Reading(read_sequence, read_position, values))
         bad: list[int] = []
         if len(ends):
@@ -215,6 +219,17 @@ class Engine:
         for i in fresh:
             done[i] = True
         return bad
+
+    def _stacked(
+        self, site: str, layers: Sequence[int], saved: Mapping[tuple[str, int], Tensor]
+    ) -> Tensor:
+        widths = {self.place(site, layer).width for layer in layers}
+        if len(widths) > 1:
+            raise ModelError(
+                f"the layers of this model differ in their number of neurons at {site} ({sorted(widths)})",
+                remedy="rank layers of one width at a time: `layers:`",
+            )
+        return torch.stack([saved[(site, layer)] for layer in layers])
 
     def _steps(
         self,
@@ -229,7 +244,9 @@ class Engine:
         def at(site: str, layer: int) -> _Step:
             key = (site, layer)
             if key not in steps:
-                steps[key] = _Step(self.place(site, layer))
+                place = self.place(site, layer)
+                every = None if place.whole else place.columns(torch.arange(place.width, device=self.device))
+                steps[key] = _Step(place, columns=every)
             return steps[key]
 
         if len(read_nodes):
@@ -275,7 +292,7 @@ class Engine:
                     (
                         op,
                         torch.from_numpy(places[:, 0]).to(self.device),
-                        torch.from_numpy(places[:, 1]).to(self.device) + step.place.start,
+                        step.place.columns(torch.from_numpy(places[:, 1]).to(self.device)),
                         torch.tensor(list(table.values()), dtype=torch.float32, device=self.device),
                     )
                 )
@@ -326,8 +343,7 @@ class Engine:
                         else:
                             envoy.output = changed
                     if step.read is not None:
-                        start = step.place.start
-                        saved[step.read] = flat[reads, start : start + step.place.width].save()
+                        saved[step.read] = step.place.take(flat[reads]).save()
                 if needs_head:
                     whole = head.input
                     hidden = whole.reshape(-1, whole.shape[-1])[at_end].save()

@@ -97,7 +97,7 @@ _ROWS = (
     _llama_like("gemma3n_text", window="layer types", logits=_CAP, streams=True),
     _llama_like("gemma4_text", window="layer types", logits=_CAP),
     _llama_like("vaultgemma", window="layer types", logits=_CAP),
-    _llama_like("olmo"),
+    _llama_like("olmo", rewritten=("attn.q", "attn.k", "attn.v")),
     _llama_like("olmo2"),
     _llama_like("olmo3", window="layer types"),
     _llama_like("smollm3", window="layer types"),

@@ -5,7 +5,6 @@ A second run of an unchanged spec finds every stage in the cache and never loads
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -168,16 +167,15 @@ class Machine:
         return self._engine
 
     def self_tests(self, plan: Plan, reporter: Reporter) -> list[SelfTest]:
-        """Run the self-tests, or read those of the same model and prompts; a failure is a :class:`ModelError`.
+        """Run the self-tests, or read those of the same model and prompts; the caller requires that they pass.
 
         A model that does not take a tree mask fails the packing test alone: it is then run in padded rows, or
         one prompt at a time, and the test says so.
         """
-        from runner.selfcheck import check, require
+        from runner.selfcheck import check
 
         prompts = sample_prompts(plan)
         place = self.stage_key({"stage": "self-tests", "prompts": [list(p) for p in prompts]})
-        started = time.perf_counter()
         found = self.cache.get(place)
         if found is not None:
             tests = [SelfTest.model_validate(t) for t in found.meta["tests"]]
@@ -194,9 +192,7 @@ class Machine:
                 reporter.say(f"{self.source.name} does not take prompt trees ({failed.figure:.2g}); using {mode} rows")
                 tests = check(engine, prompts)
             self.cache.put(place, {}, {"tests": [t.model_dump() for t in tests], "mode": self.mode})
-        seconds = time.perf_counter() - started
-        require(tests)
-        reporter.done("self-tests", reused=found is not None, note=f"{len(tests)} passed in {seconds:.2f} s")
+        reporter.done("self-tests", reused=found is not None, note=f"{sum(t.passed for t in tests)} of {len(tests)} passed")
         return tests
 
 

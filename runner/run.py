@@ -26,6 +26,7 @@ from runner.plan import AskStage, Condition, LocalizeStage, Plan
 from runner.provenance import collect
 from runner.resolve import Resolver
 from runner.run_types import Reporter
+from runner.selfcheck import require
 from runner.sentence import answer
 from runner.show import plan_text
 from runner.stages import ask_stage, localize_stage, means_of
@@ -97,6 +98,7 @@ def run_cell(
             folder.write_spec(results.spec)
             folder.write_plan(plan_text(plan, machine.limits, machine.mode))
             results.self_tests = machine.self_tests(plan, reporter)
+            require(results.self_tests)
             for stage in plan.localize:
                 data, record = localize_stage(machine, stage, experiment, reporter)
                 rankings[stage.name] = data

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from runner.execute import Engine, Outcome, Reading
+from runner.families import site_place
 from runner.program import Held, Job, Mode, NeuronEdit, Resolved, TokenSequence
 from specs.language.errors import ModelError
 from specs.language.results import SelfTest
@@ -116,8 +117,8 @@ def _middle(engine: Engine) -> int:
     return engine.n_layers // 2
 
 
-def _edit(op: str, engine: Engine, amount: float) -> tuple[NeuronEdit, ...]:
-    layer = _middle(engine)
+def _edit(op: str, engine: Engine, amount: float, layer: int | None = None) -> tuple[NeuronEdit, ...]:
+    layer = _middle(engine) if layer is None else layer
     neurons = tuple(range(min(8, engine.place(SITE, layer).width)))
     return (NeuronEdit(op, SITE, layer, neurons, (amount,) * len(neurons)),)  # type: ignore[arg-type]
 
@@ -126,8 +127,8 @@ def _pair(sample: _Sample, engine: Engine) -> Job:
     """A clean prompt, its edited branch and an unrelated clean prompt in one row."""
     first, second = _clean_pair(sample, engine).sequences
     at = len(sample.first) - 2
-    branch = replace(first, condition="edited", branch_at=at, edits=((at,),))
-    return Job((first, second, branch), (SITE,), tuple(range(engine.n_layers)))
+    branch = replace(first, condition="edited", branch_at=at, edits=((at, at + 1),))
+    return Job((first, second, branch), (SITE,), _layers(engine))
 
 
 def _clean_pair(sample: _Sample, engine: Engine) -> Job:
@@ -136,7 +137,13 @@ def _clean_pair(sample: _Sample, engine: Engine) -> Job:
         TokenSequence(0, ids, score=((len(ids) - 1, target),), read=(len(ids) - 1,))
         for ids in (sample.first, sample.second)
     )
-    return Job(sequences, (SITE,), tuple(range(engine.n_layers)))
+    return Job(sequences, (SITE,), _layers(engine))
+
+
+def _layers(engine: Engine) -> tuple[int, ...]:
+    """List the layers that are as wide as the middle one; few models have others."""
+    width = engine.place(SITE, _middle(engine)).width
+    return tuple(n for n in range(engine.n_layers) if engine.place(SITE, n).width == width)
 
 
 @dataclass(frozen=True)
@@ -158,7 +165,7 @@ def _run(
 
     def keep(reading: Reading) -> None:
         for k, s in enumerate(reading.sequence):
-            values[int(s)] = reading.values[SITE][:, k].float().cpu().numpy()
+            values[int(s)] = reading.values[job.sites[0]][:, k].float().cpu().numpy()
 
     return _Run(engine.run(job, resolve, on_values=keep, mode=mode), values)
 
@@ -206,7 +213,7 @@ def _site(evidence: _Evidence) -> _Verdict:
     engine, ids = evidence.engine, evidence.sample.first
     layer = _middle(engine)
     place = engine.place(SITE, layer)
-    module = engine.model.get_submodule(place.path)
+    module = down_projection(engine, layer)
     seen: list[torch.Tensor] = []
     handle = module.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach().float().cpu()))
     try:
@@ -220,8 +227,15 @@ def _site(evidence: _Evidence) -> _Verdict:
     if not own.shape[-1] == width == place.width:
         return False, float(place.width), float(width), "the site's width is not the down projection's own"
     relative = TOLERANCES[engine.dtype][0]
-    figure = float(abs(evidence.alone.values[0][layer] - own).max() / (abs(own).max() or 1.0))
+    figure = float(abs(evidence.alone.values[0][_layers(engine).index(layer)] - own).max() / (abs(own).max() or 1.0))
     return figure <= relative, figure, relative, "relative difference from a plain hook on the down projection"
+
+
+def down_projection(engine: Engine, layer: int) -> torch.nn.Module:
+    """Find a layer's down projection by the family table."""
+    module = engine.model.get_submodule(site_place(engine.model, engine.family, SITE, layer).path)
+    assert isinstance(module, torch.nn.Module)
+    return module
 
 
 def weight_inputs(module: torch.nn.Module) -> int:
@@ -233,34 +247,47 @@ def weight_inputs(module: torch.nn.Module) -> int:
 
 
 def _freeze(evidence: _Evidence) -> _Verdict:
-    """With everything at the last token held, a violent edit one token earlier must not reach the output."""
+    """Held components must keep violent edits from what comes after them.
+
+    First everything at the last token is held while the tokens before it are edited: its output must not move.
+    Then the neurons of the last token are held from the second layer on while that token is edited in the first:
+    the output of every later down projection, which nobody wrote, must be that of the clean run.
+    """
     engine, sample = evidence.engine, evidence.sample
-    at, last = len(sample.first) - 2, len(sample.first) - 1
-    target = sample.second[-1]
-    layers = range(engine.n_layers)
-    held = Held({(site, layer): ("last",) for site in ("attn.out", SITE) for layer in layers})
-    clean = TokenSequence(0, sample.first, score=((last, target),))
-    branch = TokenSequence(
-        0,
-        sample.first,
-        "frozen",
-        branch_at=at,
-        edits=((at,),),
-        score=((last, target),),
-        twin=0,
-        frozen=(("last", last),),
+    relative, nats = TOLERANCES[engine.dtype]
+    last = len(sample.first) - 1
+    clean = TokenSequence(0, sample.first, score=((last, sample.second[-1]),), read=(last,))
+    # All tokens but the first, where attention rests when it has nothing to read, and the last, which is held.
+    before = replace(clean, condition="before", branch_at=1, edits=(tuple(range(1, last)),))
+    itself = replace(clean, condition="itself", branch_at=1, edits=((last,),))
+    sequences = [clean, before, itself]
+    for free in (before, itself):
+        sequences.append(replace(free, condition=f"held {free.condition}", twin=0, frozen=(("last", last),)))
+    edit = Resolved((_edit("set", engine, 1e3, layer=0),))
+    width = engine.place("mlp.out", engine.n_layers - 1).width
+    later = tuple(
+        n for n in range(1, engine.n_layers) if engine.place("mlp.out", n).width == width
     )
-    free = TokenSequence(
-        0, sample.first, "free", branch_at=at, edits=((at,),), score=((last, target),)
+    everything = {(site, n): ("last",) for site in ("attn.out", SITE) for n in range(engine.n_layers)}
+    held = {
+        "held before": Held(everything),
+        "held itself": Held({(SITE, n): ("last",) for n in later}),
+    }
+    run = _run(
+        engine,
+        Job(tuple(sequences), ("mlp.out",), later),
+        lambda condition: replace(edit, held=held.get(str(condition))),
     )
-
-    def resolve(condition: Hashable) -> Resolved:
-        return Resolved((_edit("set", engine, 1e3),), held if condition == "frozen" else None)
-
-    run = _run(engine, Job((clean, branch, free)), resolve)
-    limit = TOLERANCES[engine.dtype][1]
-    figure, moved = run.moved(0, run, 1), run.moved(0, run, 2)
-    return figure <= limit, figure, limit, f"nats; without the freeze the same edit moves {moved:.3g}"
+    output, moved = run.moved(0, run, 3), run.moved(0, run, 1)
+    scale = float(abs(run.values[0]).max()) or 1.0
+    inside = float(abs(run.values[4] - run.values[0]).max()) / scale
+    loose = float(abs(run.values[2] - run.values[0]).max()) / scale
+    if moved <= nats / 100 or loose <= relative:
+        return False, moved, nats / 100, "nats moved without the freeze: too little for the test to mean anything"
+    if inside > relative:
+        return False, inside, relative, f"relative change behind held neurons; not held {loose:.3g}"
+    detail = f"nats; not held {moved:.3g}; behind held neurons {inside:.2g}, not held {loose:.3g}"
+    return output <= min(nats, moved / 2), output, nats, detail
 
 
 _TESTS: tuple[tuple[str, str, Callable[[_Evidence], _Verdict]], ...] = (

@@ -278,7 +278,9 @@ def open_ui(tracking_uri: str | None, port: int, console: Console) -> int:
     from runner.tracking import ui_command
 
     command = ui_command(tracking_uri, port)
-    console.print(f"http://127.0.0.1:{command.port}  (Ctrl-C to stop)", highlight=False)
+    console.print(f"{command.url}  (Ctrl-C to stop)", highlight=False, soft_wrap=True)
+    if command.note:
+        console.print(command.note, style="dim", highlight=False)
     try:
         return subprocess.call(command.arguments, env={**os.environ, **command.environment})
     except KeyboardInterrupt:

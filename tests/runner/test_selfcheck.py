@@ -1,0 +1,119 @@
+"""Self-tests: they pass on every family, and each is seen to fail when the fault it looks for is planted."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+import runner.execute
+import runner.selfcheck
+from runner.execute import Engine
+from runner.selfcheck import check, require
+from specs.language.errors import ModelError
+from tests.tiny import TINY, tiny_model
+
+PROMPTS = [(3, 9, 14, 7, 21, 33), (3, 9, 14, 7, 40, 12), (3, 30, 31, 5)]
+
+
+def failed(engine):
+    return {t.name for t in check(engine, PROMPTS) if not t.passed}
+
+
+@pytest.mark.parametrize("family", sorted(TINY))
+def test_every_family_passes(family):
+    tests = check(Engine(tiny_model(family)), PROMPTS)
+    tolerant = {"packing"} if family == "youtu" else set()
+    assert {t.name for t in tests if not t.passed} <= tolerant
+    assert len(tests) == 7
+
+
+def test_a_planted_leak_is_caught():
+    """A hook that lets an edit reach another branch: the mean over the row is added to every node."""
+    model = tiny_model("llama")
+    module = model.model.layers[2].mlp.down_proj
+    module.register_forward_hook(lambda _, args, out: out + 1e-3 * args[0].mean())
+    assert "leak" in failed(Engine(model))
+
+
+def test_a_planted_wrong_site_is_caught(monkeypatch):
+    """A family row that names the output projection of attention instead of the down projection."""
+    model = tiny_model("llama", intermediate_size=32)
+    engine = Engine(model)
+    real = engine.place
+
+    def wrong(site, layer):
+        place = real(site, layer)
+        if site == "mlp.neurons":
+            return dataclasses.replace(place, path=place.path.replace("down_proj", "gate_proj"))
+        return place
+
+    plain = {layer: real("mlp.neurons", layer).path for layer in range(engine.n_layers)}
+    monkeypatch.setattr(engine, "place", wrong)
+    # The independent hook of the test looks where the family table says; the engine is led elsewhere.
+    monkeypatch.setattr(runner.selfcheck, "down_projection", lambda e, n: e.model.get_submodule(plain[n]))
+    assert "site" in failed(engine)
+
+
+def test_a_site_of_another_width_than_the_projection_is_caught(monkeypatch):
+    engine = Engine(tiny_model("llama"))
+    real = engine.place
+    monkeypatch.setattr(
+        engine,
+        "place",
+        lambda site, layer: (
+            dataclasses.replace(real(site, layer), width=16, block=16) if site == "mlp.neurons" else real(site, layer)
+        ),
+    )
+    assert "site" in failed(engine)
+
+
+@pytest.mark.parametrize("broken", ["attn.out", "mlp.neurons"])
+def test_a_planted_broken_freeze_is_caught(broken, monkeypatch):
+    """The copy is skipped at one site: what is said to be held is not."""
+    real = runner.execute._Step.apply
+
+    def apply(step, flat):
+        if step.copies is not None and step.place.site == broken:
+            step.copies = None
+        return real(step, flat)
+
+    monkeypatch.setattr(runner.execute._Step, "apply", apply)
+    assert "freeze" in failed(Engine(tiny_model("llama")))
+
+
+def test_an_edit_that_does_nothing_is_caught(monkeypatch):
+    monkeypatch.setattr(runner.execute._Step, "apply", lambda step, flat: flat)
+    assert "extreme" in failed(Engine(tiny_model("llama")))
+
+
+def test_an_identity_that_changes_something_is_caught(monkeypatch):
+    real = dict(runner.execute.VERBS)
+    wrong = {**real, "scale": lambda values, nodes, neurons, by: real["scale"](values, nodes, neurons, by * 1.5)}
+    monkeypatch.setattr(runner.execute, "VERBS", wrong)
+    assert "identity" in failed(Engine(tiny_model("llama")))
+
+
+def test_a_model_that_ignores_the_tree_mask_is_caught(monkeypatch):
+    from contextlib import contextmanager
+
+    @contextmanager
+    def causal(model, ids, depth, end):
+        yield {"input_ids": ids, "position_ids": depth, "attention_mask": torch.ones_like(ids)}
+
+    monkeypatch.setattr(runner.execute, "tree_attention", causal)
+    assert "packing" in failed(Engine(tiny_model("llama")))
+
+
+def test_a_value_that_is_not_finite_is_caught():
+    model = tiny_model("llama")
+    model.model.layers[1].mlp.down_proj.weight.data[0, 0] = float("nan")
+    assert "finite" in failed(Engine(model))
+
+
+def test_a_failure_stops_the_run_with_its_reason():
+    model = tiny_model("llama")
+    model.model.layers[1].mlp.down_proj.weight.data[0, 0] = float("nan")
+    with pytest.raises(ModelError, match="finite"):
+        require(check(Engine(model), PROMPTS))

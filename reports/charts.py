@@ -126,6 +126,7 @@ def dots(
             domain=False,
             ticks=False,
             labelLimit=120,
+            labelPadding=9,
             labelExpr="slice(datum.label, indexof(datum.label, ' ') + 1)",
         ),
     )
@@ -200,8 +201,8 @@ def strips(rows: Sequence[Strip], width: int = WIDE, title: str = "") -> Any:
     return _sized(chart, title, width, 44 + 58 * len(rows) + (20 if title else 0))
 
 
-def layer_positions(top: Sequence[dict[str, Any]], n_layers: int) -> Any:
-    """Draw the best neurons of one ranking by layer and score, so that the winner and its layer stand out.
+def layer_positions(top: Sequence[dict[str, Any]], n_layers: int, *, clear: bool = True) -> Any:
+    """Draw the best neurons of one ranking by layer and score; a winner that is ``clear`` has the accent.
 
     Each row of ``top`` has layer, score, address, kind (winner, same layer, other layer) and tip.
     """
@@ -221,7 +222,11 @@ def layer_positions(top: Sequence[dict[str, Any]], n_layers: int) -> Any:
         .encode(
             x=x,
             y=y,
-            color=alt.Color("kind:N", legend=None, scale=alt.Scale(domain=kinds, range=[ACCENT, INK, PALE])),
+            color=alt.Color(
+                "kind:N",
+                legend=None,
+                scale=alt.Scale(domain=kinds, range=[ACCENT if clear else PALE, INK, PALE]),
+            ),
             shape=alt.Shape("kind:N", legend=None, scale=alt.Scale(domain=kinds, range=shapes)),
             size=alt.Size("kind:N", legend=None, scale=alt.Scale(domain=kinds, range=[64, 30, 22])),
             description=alt.Description("tip:N"),

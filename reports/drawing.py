@@ -65,6 +65,8 @@ _CONFIG: dict[str, Any] = {
     "font": FONT,
     "padding": {"left": 4, "right": 8, "top": 4, "bottom": 2},
     "view": {"stroke": None},
+    # Only the dots say something when they are pointed at.
+    **{key: {"aria": False} for key in ("area", "line", "rule", "text", "tick")},
     "axis": {
         "labelFontSize": 11,
         "titleFontSize": 11,

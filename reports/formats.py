@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import unicodedata
 from collections.abc import Mapping
 
@@ -20,16 +19,20 @@ def number(value: float | None, decimals: int | None = None) -> str:
     if value is None:
         return MISSING
     size = abs(value)
-    least = 10.0 ** -(3 if decimals is None else decimals)
-    if 0 < size < least / 2 or (decimals is None and 0 < size < least):
-        exponent = math.floor(math.log10(size))
-        return f"{value / 10.0**exponent:.1f}×10{str(exponent).translate(_SUPERSCRIPT)}".replace("-", MINUS)
     if decimals is None:
+        small = 0 < size < 1e-3
         decimals = 3 if size < 1 else 2 if size < 100 else 1 if size < 1000 else 0
-    elif size >= 1000:
-        decimals = 0
+    else:
+        small = False
+        decimals = 0 if size >= 1000 else decimals
     text = f"{value:,.{decimals}f}"
-    return text.lstrip("-") if not float(text.replace(",", "")) else text.replace("-", MINUS)
+    reads_as_zero = not any(digit in "123456789" for digit in text)
+    if value == 0:
+        return text.lstrip("-")
+    if small or reads_as_zero:
+        mantissa, _, exponent = f"{value:.1e}".partition("e")
+        text = f"{mantissa}×10{str(int(exponent)).translate(_SUPERSCRIPT)}"
+    return text.replace("-", MINUS)
 
 
 def whole(value: int | float) -> str:

@@ -138,6 +138,7 @@ def _strip(ranking: Ranking, rows: list[charts.Strip]) -> Figure:
 
 def _layers(results: Results, ranking: Ranking, group: RankingGroup, index: int) -> Figure:
     top = group.neurons[:SHOWN]
+    winner = view.winner(ranking, group)
     name = formats.visible(group.label)
     best = top[0]
     marks = [
@@ -175,7 +176,10 @@ def _layers(results: Results, ranking: Ranking, group: RankingGroup, index: int)
     ]
     ident = f"layers-{ranking.name}-{index}"
     svg = to_svg(
-        charts.layer_positions(marks, results.model.n_layers), ident, f"Layers of {name}", description
+        charts.layer_positions(marks, results.model.n_layers, clear=winner.stands_out is not False),
+        ident,
+        f"Layers of {name}",
+        description,
     )
     return Figure(name, svg, table=Table(columns, rows))
 

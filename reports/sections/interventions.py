@@ -57,7 +57,8 @@ class RelationsView:
     label: str
     figures: list[Figure]
     short: Table | None
-    table: Table
+    tables: list[tuple[str, Table]]
+    """Every figure by relation, one table for each measure."""
     open: bool
 
 
@@ -91,7 +92,7 @@ def _intervention(results: Results, result: InterventionResult) -> InterventionV
     measures = numeric_measures(result)
     ordered = [m for m in [main] if m] + [m for m in measures if m != main]
     views = [_measure(results, result, measure, main=measure == main) for measure in ordered]
-    by_relation = _by_relation(results, result, main) if main else []
+    by_relation = _by_relation(results, result, ordered) if main else []
     all_owners = len([o for o in owners(result) if o != EVERYBODY])
     return InterventionView(
         result.name,
@@ -222,18 +223,19 @@ def _measure(results: Results, result: InterventionResult, measure: str, *, main
     return MeasureView(said.title, said.meaning, figures, note, small)
 
 
-def _by_relation(results: Results, result: InterventionResult, measure: str) -> list[RelationsView]:
+def _by_relation(
+    results: Results, result: InterventionResult, measures: Sequence[str]
+) -> list[RelationsView]:
+    """Show the first measure by relation, and set out the figures of all of them."""
     names = relations(result)
+    measure = measures[0]
     views: list[RelationsView] = []
     room = MOST_SMALL
     for i, owner in enumerate(o for o in owners(result)[: charts.MOST_OWNERS] if o != EVERYBODY):
         found = [p for relation in names for p in panels(result, measure, owner, relation)]
         if not found:
             continue
-        titles = [
-            formats.visible(p.relation or "") + (f" ({formats.axes(p.fixed)})" if p.fixed else "")
-            for p in found
-        ]
+        titles = [_relation_title(panel) for panel in found]
         # A sweep of few values is read better as a table.
         curved = [
             (charts.only(p, ("edit", "target"), ("edit", "others")), title)
@@ -249,12 +251,19 @@ def _by_relation(results: Results, result: InterventionResult, measure: str) -> 
         room -= len(figures)
         rows = [(Cell(title), panel) for title, panel in zip(titles, found, strict=True)]
         short = None if figures else _short_table("relation", rows, key_values(result))
-        views.append(
-            RelationsView(
-                view.label(results, owner), figures, short, numbers(found, titles, "relation"), not views
-            )
-        )
+        tables = []
+        for each in measures:
+            of_measure = [p for relation in names for p in panels(result, each, owner, relation)]
+            if of_measure:
+                of_names = [_relation_title(panel) for panel in of_measure]
+                tables.append((words(each).title, numbers(of_measure, of_names, "relation")))
+        views.append(RelationsView(view.label(results, owner), figures, short, tables, not views))
     return views
+
+
+def _relation_title(panel: Panel) -> str:
+    held = f" ({formats.axes(panel.fixed)})" if panel.fixed else ""
+    return formats.visible(panel.relation or "") + held
 
 
 def numbers(found: Sequence[Panel], names: Sequence[str] = (), head: str = "owner") -> Table:

@@ -22,7 +22,8 @@ from runner.plan import (
 )
 from runner.program import CLEAN, Job, TokenSequence
 from specs.language.experiment import Experiment, Intervention, Localize, Source
-from specs.language.facts import PromptText, placeholder_names, prompt_set, targets_and_others, with_name
+from specs.language.facts import PromptText, owner_key, placeholder_names, prompt_set, targets_and_others, with_name
+from specs.language.needs import needed
 from specs.language.references import resolve_layers
 from specs.language.results import LeftOut
 from specs.language.words import ConditionName, Role
@@ -35,35 +36,18 @@ FREE_METRICS = {"random"}
 
 def compile_plan(experiment: Experiment, binder: Binder, n_layers: int) -> Plan:
     """Compile every ranking and intervention that ``only`` leaves, in order of need."""
-    wanted_rankings, wanted_interventions = needed(experiment)
+    wanted = needed(experiment)
     localize = tuple(
         _localize_stage(experiment, name, experiment.localize[name], binder, n_layers)
         for name in experiment.localize
-        if name in wanted_rankings
+        if ("localize", name) in wanted
     )
     ask = tuple(
         _ask_stage(experiment, name, experiment.interventions[name], binder, n_layers)
         for name in experiment.interventions
-        if name in wanted_interventions
+        if ("interventions", name) in wanted
     )
     return Plan(localize, ask)
-
-
-def needed(experiment: Experiment) -> tuple[set[str], set[str]]:
-    """Name the rankings and interventions that are run: all, or what ``only`` names and that needs."""
-    if experiment.only is None:
-        return set(experiment.localize), set(experiment.interventions)
-    rankings = {name for name in experiment.only if name in experiment.localize}
-    interventions = {name for name in experiment.only if name in experiment.interventions}
-    for name in experiment.only:
-        analysis = experiment.analyses.get(name)
-        if analysis is not None:
-            sources = [analysis.agreement, analysis.profile]
-            rankings |= {s.split("/")[0] for s in sources if s and s.split("/")[0] in experiment.localize}
-    for name in interventions:
-        for edit in experiment.interventions[name].edit:
-            rankings |= {r for r, _ in owners_of(experiment, edit.neurons or edit.outside).rankings}
-    return rankings, interventions
 
 
 # -- localisation -----------------------------------------------------------------------------------------------
@@ -91,6 +75,10 @@ def _localize_stage(
     for text in prompt_set(experiment, spec.prompts or "attributes"):
         owner = owner_key(text, by)
         result = binder.bind(text)
+        if owner is None:
+            reason = f"it has no {' or '.join(by)} to be ranked by"
+            left_out.append(LeftOut(what=text.text, reason=reason, where=f"localize.{name}"))
+            continue
         if isinstance(result, Unbound):
             left_out.append(LeftOut(what=text.text, reason=result.reason, where=f"localize.{name}"))
             continue
@@ -139,17 +127,6 @@ def _baseline_texts(
 def is_placeholders(experiment: Experiment, name: str) -> bool:
     """Say whether a name is a list of placeholders and not a prompt set."""
     return name in experiment.placeholders or name in ("strangers", "dummies")
-
-
-def owner_key(text: PromptText, by: Sequence[str]) -> str:
-    """Give the key of the ranking a prompt belongs to; the canonical name form leaves its part out."""
-    parts = []
-    for column in by:
-        value = getattr(text, column, None) if hasattr(text, column) else text.columns.get(column)
-        if column == "variant" and value is None:
-            continue
-        parts.append(str(value))
-    return "/".join(parts) or "all"
 
 
 # -- interventions ------------------------------------------------------------------------------------------------

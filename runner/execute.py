@@ -335,15 +335,14 @@ class Engine:
                     flat = whole.reshape(-1, whole.shape[-1])
                     if step.writes:
                         flat = step.apply(flat.clone())
-                        changed = flat.view(whole.shape)
-                        if isinstance(value, tuple):
-                            changed = (changed, *value[1:])
+                        edited = flat.view(whole.shape)
+                        changed: Any = (edited, *value[1:]) if isinstance(value, tuple) else edited
                         if step.place.end == "input":
                             envoy.input = changed
                         else:
                             envoy.output = changed
                     if step.read is not None:
-                        saved[step.read] = step.place.take(flat[reads]).save()
+                        saved[step.read] = step.place.take(flat[reads]).save()  # type: ignore[attr-defined]
                 if needs_head:
                     whole = head.input
                     hidden = whole.reshape(-1, whole.shape[-1])[at_end].save()
@@ -399,7 +398,7 @@ class Engine:
             above = torch.cat(
                 [
                     (logits[r] >= v[:, None]).sum(dim=-1)
-                    for r, v in zip(row.split(HEAD_CHUNK), value.split(HEAD_CHUNK), strict=True)
+                    for r, v in zip(torch.split(row, HEAD_CHUNK), torch.split(value, HEAD_CHUNK), strict=True)
                 ]
             )
             logps[chosen] = (value - norm).double().cpu().numpy()

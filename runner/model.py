@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ENGINE_FORMAT", "Machine"]
 
-ENGINE_FORMAT = 1
+ENGINE_FORMAT = 2
 """Part of every cache key: raised whenever the engine's numbers change."""
 SITE_NEEDED = ("mlp.neurons",)
 
@@ -188,10 +188,11 @@ class Machine:
                 if not any(t.name == "packing" and not t.passed for t in tests):
                     break
                 failed = next(t for t in tests if t.name == "packing")
-                engine.mode = self.mode = mode  # type: ignore[assignment]
+                engine.mode = self.mode = mode
                 reporter.say(f"{self.source.name} does not take prompt trees ({failed.figure:.2g}); using {mode} rows")
                 tests = check(engine, prompts)
-            self.cache.put(place, {}, {"tests": [t.model_dump() for t in tests], "mode": self.mode})
+            if all(t.passed for t in tests):
+                self.cache.put(place, {}, {"tests": [t.model_dump() for t in tests], "mode": self.mode})
         reporter.done("self-tests", reused=found is not None, note=f"{sum(t.passed for t in tests)} of {len(tests)} passed")
         return tests
 
@@ -199,8 +200,8 @@ class Machine:
 def sample_prompts(plan: Plan, count: int = 24) -> list[tuple[int, ...]]:
     """Take some token sequences of the plan's own for the self-tests, evenly from its beginning."""
     ids: dict[tuple[int, ...], None] = {}
-    for stage in (*plan.ask, *plan.localize):
-        for sequence in stage.job.sequences:
+    for job in [*(stage.job for stage in plan.ask), *(stage.job for stage in plan.localize)]:
+        for sequence in job.sequences:
             if sequence.condition is None and len(sequence.ids) >= 3:
                 ids[sequence.ids] = None
             if len(ids) >= count:

@@ -112,9 +112,14 @@ class Resolver:
         return float(group.mean[ranking.layers.index(address.layer), address.neuron])
 
     def _held(self) -> Held | None:
+        places = self.held_places()
+        return Held(places, self.means) if places else None
+
+    def held_places(self) -> dict[tuple[str, int], tuple[str, ...]]:
+        """List the components that the freeze holds: (site, layer) -> names of positions; none without one."""
         freeze = self.stage.spec.freeze
         if freeze is None:
-            return None
+            return {}
         places: dict[tuple[str, int], tuple[str, ...]] = {}
         for site in freeze.site:
             for layer in layers_of(freeze.layers, self.n_layers):
@@ -128,7 +133,7 @@ class Resolver:
                 names = tuple(p for p in freeze.position if p not in free)
                 if names:
                     places[(site, layer)] = names
-        return Held(places, self.means)
+        return places
 
 
 def mean_values(
@@ -148,7 +153,8 @@ def mean_values(
             exact = values.double().cpu().numpy()
             if site not in sums:
                 sums[site] = np.zeros((exact.shape[0], len(keys), exact.shape[2]))
-            np.add.at(sums[site], (slice(None), index), exact)
+            for n, row_number in enumerate(index):
+                sums[site][:, row_number] += exact[:, n]
 
     outcome = engine.run(stage.job, on_values=keep, progress=progress)
     means = {

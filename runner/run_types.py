@@ -27,7 +27,7 @@ class Reporter(Protocol):
         """Something the user should know."""
 
 
-def stage_record(name: str, machine: Machine, job: Any, seconds: float, *, reused: bool, note: str = "") -> Stage:
+def stage_record(name: str, machine: Machine, job: Job, seconds: float, *, reused: bool, note: str = "") -> Stage:
     """Make the record of a stage from its job."""
     counted = cost(job, pack(job, machine.limits, machine.mode))
     return Stage(

@@ -148,7 +148,9 @@ def check_deep(loaded: Loaded) -> list[Problem]:
             text = where + error.cause + (f"; {error.remedy}" if error.remedy else "")
             problems.append(Problem(text, "model", origin, level="model"))
             continue
-        for item in (*plan.left_out, *(i for s in (*plan.localize, *plan.ask) for i in s.left_out)):
+        items = [*plan.left_out, *(i for s in plan.localize for i in s.left_out)]
+        items += [i for s in plan.ask for i in s.left_out]
+        for item in items:
             origin = cell.origins.at(*item.where.split("."))
             problems.append(
                 Problem(f"{where}{item.what}: {item.reason}", item.where, origin, "model", "warning")

@@ -176,7 +176,7 @@ def ask_stage(
             "stage": "ask",
             "job": job_digest(stage.job),
             "conditions": [[repr(c), repr(resolver(c).edits)] for c in conditions],
-            "held": [] if stage.spec.freeze is None else sorted(map(repr, resolver(conditions[0]).held.places.items())),
+            "held": sorted(repr(item) for item in resolver.held_places().items()),
             "means": {repr(k): _digest(v) for k, v in means.items()},
         }
     )

@@ -86,7 +86,7 @@ def _points(intervention: InterventionResult) -> list[dict[str, float | str]]:
         return []
     name, values = axes[0]
     wanted = [v for v in values if v in SHOWN] if name == "scale" else []
-    chosen = wanted or (values if len(values) <= 5 else [values[0], values[len(values) // 2], values[-1]])
+    chosen: list[float | str] = [*wanted] or (values if len(values) <= 5 else [values[0], values[len(values) // 2], values[-1]])
     return [{name: v} for v in chosen]
 
 

@@ -277,7 +277,7 @@ def _pictures(client: Any, run_id: str, figures: Mapping[str, bytes]) -> None:
 
 def _datasets(client: Any, run_id: str, prompts: Mapping[str, Table]) -> None:
     """Say which prompts a run is about, one dataset for each part of the spec."""
-    import pandas as pd  # type: ignore[import-untyped]
+    import pandas as pd
     from mlflow.data.pandas_dataset import from_pandas
     from mlflow.entities import DatasetInput, InputTag
 

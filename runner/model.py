@@ -193,7 +193,8 @@ class Machine:
                 tests = check(engine, prompts)
             if all(t.passed for t in tests):
                 self.cache.put(place, {}, {"tests": [t.model_dump() for t in tests], "mode": self.mode})
-        reporter.done("self-tests", reused=found is not None, note=f"{sum(t.passed for t in tests)} of {len(tests)} passed")
+        passed = sum(t.passed for t in tests)
+        reporter.done("self-tests", reused=found is not None, note=f"{passed} of {len(tests)} passed")
         return tests
 
 

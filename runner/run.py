@@ -122,6 +122,7 @@ def run_cell(
         finally:
             results.seconds = round(time.perf_counter() - clock, 2)
             results.model = machine.facts(binder.adds_bos)
+            results.warnings += [note for note in machine.cache.notes if note not in results.warnings]
             results.provenance = collect(
                 spec_files=loaded.sources,
                 spec_hash=cell.hash,
@@ -132,6 +133,7 @@ def run_cell(
                 device_reason=machine.device.reason,
                 file_hashes=machine.files.file_hashes(),
                 tokenizer_hash=machine.tokenizer_hash(),
+                remarks=machine.loaded.remarks if machine.loaded else (),
             )
             folder.write_provenance(results.provenance)
             finished.folder = folder.finish(results)
@@ -335,7 +337,10 @@ def ranking_result(stage: LocalizeStage, data: Any) -> Ranking:
             n_candidates=int(group.score.size),
             neurons=listed,
             chosen=[str(a) for a in data.chosen(owner)],
-            values={str(data.address(data.layers.index(la) * width + ne, width)): v for (la, ne), v in group.values.items()},
+            values={
+                str(data.address(data.layers.index(layer) * width + neuron, width)): values
+                for (layer, neuron), values in group.values.items()
+            },
             prompts=group.prompts,
         )
     winners: dict[str, list[str]] = {}

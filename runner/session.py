@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,7 @@ def run_all(
     console = Console(stderr=True)
     shown: list[Shown] = []
     machine: Any = None
-    with reporter_for(console, quiet=quiet) as reporter:
+    with reporter_for(console, quiet=quiet) as reporter, _told(reporter):
         for cell in loaded.cells:
             if len(loaded.cells) > 1:
                 reporter.say(f"[{len(shown) + 1}/{len(loaded.cells)}] {cell.label}")
@@ -49,6 +51,29 @@ def run_all(
                 machine = _machine(cell.experiment, reporter)
             shown.append(_run_one(loaded, cell, machine, reporter, out, tracking_uri, track))
     return shown
+
+
+class _Teller(logging.Handler):
+    """Passes what the model code has to say (a repair, another source) on to the user."""
+
+    def __init__(self, reporter: Quiet) -> None:
+        super().__init__(logging.WARNING)
+        self.reporter = reporter
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say one message."""
+        self.reporter.say(record.getMessage())
+
+
+@contextmanager
+def _told(reporter: Quiet) -> Iterator[None]:
+    log = logging.getLogger("run_spec")
+    teller = _Teller(reporter)
+    log.addHandler(teller)
+    try:
+        yield
+    finally:
+        log.removeHandler(teller)
 
 
 def _machine(experiment: Experiment, reporter: Quiet) -> Any:
@@ -255,7 +280,7 @@ def pull_models(names: Sequence[str], origin: str, console: Console) -> None:
     from runner.models import pull, resolve
 
     sources = [resolve(name) for name in names]
-    with reporter_for(console, quiet=False) as reporter:
+    with reporter_for(console, quiet=False) as reporter, _told(reporter):
         for source in sources:
             path = pull(source, progress_of(reporter), origin=origin)  # type: ignore[arg-type]
             reporter.done(source.name, note=str(path))

@@ -1,0 +1,115 @@
+"""A sample of trump.yaml on real checkpoints: every activation and every edited probability against plain hooks.
+
+float32, one prompt at a time, unpacked, with the library's own mask; relative error below 1e-4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runner.bind import Binder
+from runner.compile import compile_plan
+from runner.execute import Engine
+from runner.localization.localize import localize
+from runner.model import Machine
+from runner.plan import LocalizeStage
+from runner.program import Job
+from runner.resolve import Resolver
+from runner.terminal import Quiet
+from specs.language.load import load
+from tests.oracle import Edit, run_alone
+
+SPEC = Path(__file__).parents[2] / "specs" / "trump.yaml"
+LIMIT = 1e-4
+
+
+def sampled(stage: LocalizeStage, owners, per_owner) -> LocalizeStage:
+    """A ranking over fewer prompts and sentences; the numbers stay checkable and the test short."""
+    groups = {o: stage.groups[o][:: len(stage.groups[o]) // per_owner][:per_owner] for o in owners}
+    return replace(stage, groups=groups, baseline=stage.baseline[::25])
+
+
+@pytest.fixture(scope="module", params=["smollm2-135m", "gemma3-270m", "qwen2.5-coder-1.5b"])
+def bench(request):
+    sets = [f"model={{id: {request.param}, dtype: float32}}", "only=[cell, amnesia, injection]"]
+    loaded = load(SPEC, sets=sets)
+    experiment = loaded.cells[0].experiment
+    machine = Machine(experiment.model, Quiet())
+    binder = Binder(machine.tokenizer)
+    plan = compile_plan(experiment, binder, machine.shape.n_layers)
+    engine = machine.engine(Quiet())
+    stage = sampled(plan.localize[0], ("trump", "obama", "kennedy", "reagan"), 8)
+    ranking, _ = localize(engine, stage)
+    return experiment, plan, engine, ranking, stage, binder
+
+
+@pytest.mark.real
+def test_every_activation_equals_a_plain_hook(bench):
+    _, _, engine, ranking, stage, _ = bench
+    values = {}
+
+    def keep(reading):
+        table = reading.values["mlp.neurons"].cpu().numpy()
+        for k, s in enumerate(reading.sequence):
+            values[int(s)] = table[:, k]
+
+    members = [i for o in ("trump", "kennedy") for i in stage.groups[o][:3]] + list(stage.baseline[:2])
+    job = Job(tuple(stage.job.sequences[i] for i in members), stage.job.sites, stage.job.layers)
+    engine.run(job, on_values=keep)
+    for k, i in enumerate(members):
+        # The whole prompt, though the engine stops at the token that is read.
+        seen, _ = run_alone(engine.model, stage.prompts[i].ids)
+        at = stage.job.sequences[i].read[0]
+        expected = np.stack([seen[layer][at].cpu().numpy() for layer in stage.job.layers])
+        assert abs(values[k] - expected).max() / abs(expected).max() < LIMIT
+
+
+@pytest.mark.real
+def test_the_entity_is_read_at_its_own_last_token(bench):
+    """Also where a beginning-of-text token shifts every position by one."""
+    _, _, engine, _, stage, binder = bench
+    for i in stage.groups["trump"][:3]:
+        bound, at = stage.prompts[i], stage.job.sequences[i].read[0]
+        assert binder.tokenizer.decode([bound.ids[at]]).strip().endswith("ump")
+    assert binder.adds_bos == (engine.family.model_type.startswith("gemma"))
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["amnesia", "injection"])
+def test_every_edited_probability_equals_a_plain_hook(bench, name):
+    experiment, plan, engine, ranking, _, _ = bench
+    stage = next(s for s in plan.ask if s.name == name)
+    resolver = Resolver(experiment, stage, {"cell": ranking}, engine.n_layers)
+    random = np.random.default_rng(0)
+    edited = [i for i, s in enumerate(stage.job.sequences) if s.condition is not None and s.score]
+    clean = [i for i, s in enumerate(stage.job.sequences) if s.condition is None and s.score]
+    chosen = sorted({*random.choice(edited, 14, replace=False), *random.choice(clean, 4, replace=False)})
+    job = Job(tuple(replace(stage.job.sequences[i], generate=0) for i in chosen))
+    outcome = engine.run(job, resolver)
+    worst = 0.0
+    for k, sequence in enumerate(job.sequences):
+        edits = []
+        if sequence.condition is not None:
+            for neuron_edits, positions in zip(resolver(sequence.condition).edits, sequence.edits, strict=True):
+                edits += [
+                    Edit(e.layer, neuron, e.op, amount, p)
+                    for e in neuron_edits
+                    for neuron, amount in zip(e.neurons, e.amounts, strict=True)
+                    for p in positions
+                ]
+        _, logps = run_alone(engine.model, sequence.ids, edits)
+        for got, (p, token) in zip(outcome.logps[k], sequence.score, strict=True):
+            expected = float(logps[p, token])
+            worst = max(worst, abs(np.exp(got) - np.exp(expected)) / np.exp(expected))
+    print(f"{engine.family.model_type} {name}: largest relative difference of a probability {worst:.1e}")
+    assert worst < LIMIT
+
+
+@pytest.mark.real
+def test_engine_is_the_production_engine(bench):
+    _, _, engine, *_ = bench
+    assert type(engine) is Engine and engine.mode == "trees"

@@ -163,9 +163,7 @@ def strips(rows: Sequence[Strip], width: int = WIDE, title: str = "") -> Any:
             tip = "" if narrow else f"{formats.number(value)}  {formats.visible(prompt)}".strip()
             # Multiples of the golden ratio spread neighbours apart and are the same in every drawing.
             spread = (j * 0.6180339887) % 1 - 0.5
-            data.append(
-                {"row": name, "value": value, "spread": spread, "tip": tip, "clear": _clear(row.dominance)}
-            )
+            data.append({"row": name, "value": value, "spread": spread, "tip": tip, "clear": _clear(row.dominance)})
     labels = [{"row": n, "name": _strip_name(row, narrow)} for n, row in zip(names, rows, strict=True)]
     everything = [value for row in rows for value in row.values] + [0.0]
     y = alt.Y("row:N", sort=names, axis=None, scale=alt.Scale(paddingInner=0.55, paddingOuter=0.3))
@@ -189,9 +187,7 @@ def strips(rows: Sequence[Strip], width: int = WIDE, title: str = "") -> Any:
             x=x,
             y=y,
             yOffset=alt.YOffset("spread:Q", scale=alt.Scale(domain=[-0.5, 0.5])),
-            color=alt.Color(
-                "clear:N", legend=None, scale=alt.Scale(domain=["yes", "no"], range=[ACCENT, PALE])
-            ),
+            color=alt.Color("clear:N", legend=None, scale=alt.Scale(domain=["yes", "no"], range=[ACCENT, PALE])),
             description=alt.Description("tip:N"),
         ),
         alt.Chart(inline(labels))
@@ -266,7 +262,7 @@ def strip_rows(results: Results, ranking: str) -> list[Strip]:
     """Gather the winners of a ranking whose values were kept."""
     return [
         Strip(formats.visible(w.group.label), w.neuron.address, w.dominance, w.values, w.group.prompts)
-        for w in view.winners(results.rankings[ranking])
+        for w in view.winners(results, results.rankings[ranking])
         if w.neuron is not None and w.values
     ]
 

@@ -134,10 +134,7 @@ class Panel:
         """
         defined = self.measure in BY_DEFINITION
         return tuple(
-            c
-            for key in DRAWN
-            for c in self.curves
-            if c.key == key and not (defined and c.condition == "clean")
+            c for key in DRAWN for c in self.curves if c.key == key and not (defined and c.condition == "clean")
         )
 
 
@@ -174,9 +171,7 @@ def panels(result: InterventionResult, measure: str, owner: str, relation: str |
     axis = sweep_axis(result)
     rest = {name: values for name, values in result.axes.items() if name != axis}
     found: list[Panel] = []
-    mine = [
-        s for s in result.summaries if s.measure == measure and s.edited == owner and s.relation == relation
-    ]
+    mine = [s for s in result.summaries if s.measure == measure and s.edited == owner and s.relation == relation]
     for combination in itertools.product(*rest.values()):
         fixed = dict(zip(rest, combination, strict=True))
         chosen = [s for s in mine if all(s.axes.get(name, value) == value for name, value in fixed.items())]

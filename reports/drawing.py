@@ -137,9 +137,7 @@ def to_svg(chart: Any, ident: str, title: str, description: str) -> str:
         node.tag = node.tag.removeprefix(_SVG)
         for key, value in list(node.attrib.items()):
             if key == "aria-label" and node.tag == "path":
-                node.attrib["data-tip"] = node.attrib.pop(
-                    key
-                )  # shown on hover; the table beside it reads aloud
+                node.attrib["data-tip"] = node.attrib.pop(key)  # shown on hover; the table beside it reads aloud
             elif key in _UNUSED or key == "aria-label" or key.startswith("{"):
                 del node.attrib[key]
             elif key == "id":

@@ -39,9 +39,7 @@ def rows_of(panel: Panel, curve: Curve) -> list[dict[str, Any]]:
         tip = SERIES_WORDS[curve.key]
         tip += f" at {formats.axis_value(point.x)}: " if point.x is not None else ": "
         tip += formats.number(point.mean, decimals) + (f" ({between})" if between else "") + f", n {point.n}"
-        rows.append(
-            {"x": point.x, "mean": point.mean, "low": low, "high": high, "series": series(curve), "tip": tip}
-        )
+        rows.append({"x": point.x, "mean": point.mean, "low": low, "high": high, "series": series(curve), "tip": tip})
     return rows
 
 
@@ -117,9 +115,7 @@ def y_axis(measure: MeasureWords, domain: Domain, height: int, *, title: bool) -
     if not measure.rules or height < HEIGHT:
         return alt.Axis(title=name, gridColor=GRID, tickCount=ticks)
     named = "".join(f"datum.value == {value:g} ? [datum.label, '{word}'] : " for value, word in measure.rules)
-    return alt.Axis(
-        title=name, gridColor=GRID, tickCount=ticks, labelExpr=named + "datum.label", labelLineHeight=12
-    )
+    return alt.Axis(title=name, gridColor=GRID, tickCount=ticks, labelExpr=named + "datum.label", labelLineHeight=12)
 
 
 def rules(measure: MeasureWords) -> list[Any]:
@@ -151,9 +147,7 @@ def references(panel: Panel, x: alt.X) -> list[Any]:
         if rows:
             here = alt.Chart(inline(rows)).encode(x=x)
             layers.append(here.mark_rule(color=RULE, strokeWidth=1, strokeDash=[1, 2]))
-            text = here.mark_text(
-                align="left", baseline="bottom", fontSize=11, color=MUTED, dx=-2, dy=-4 - 13 * line
-            )
+            text = here.mark_text(align="left", baseline="bottom", fontSize=11, color=MUTED, dx=-2, dy=-4 - 13 * line)
             layers.append(text.encode(y=alt.value(0), text=alt.Text("word:N")))
     return layers
 

@@ -68,6 +68,8 @@ def spread(mean: float | None, deviation: float | None, decimals: int | None = N
 
 def duration(seconds: float) -> str:
     """Give a time in the unit that suits it."""
+    if 0 < seconds < 0.0005:
+        return "< 1 ms"
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 90:

@@ -36,9 +36,7 @@ MEASURES: dict[str, MeasureWords] = {
         "relative probability", "p / p clean", domain=(0, None), rules=((1.0, "clean"),)
     ),
     "knowledge_loss": MeasureWords("knowledge loss", _LOSS, rules=((0.0, "none"),)),
-    "knowledge_loss_clipped": MeasureWords(
-        "knowledge loss, clipped", _LOSS + ", clipped at 0", domain=(0, 1)
-    ),
+    "knowledge_loss_clipped": MeasureWords("knowledge loss, clipped", _LOSS + ", clipped at 0", domain=(0, 1)),
     "answer_rank": MeasureWords(
         "rank of the answer",
         "1: every token of the answer is the likeliest; the worst token counts",
@@ -52,9 +50,7 @@ MEASURES: dict[str, MeasureWords] = {
     "accuracy": MeasureWords("accuracy", "share of questions whose greedy text is the answer", domain=(0, 1)),
     "accuracy_drop": MeasureWords("drop in accuracy", "accuracy without the edit minus accuracy with it"),
     "logit_difference": MeasureWords("logit difference", "right answer minus wrong one", decimals=2),
-    "faithfulness": MeasureWords(
-        "faithfulness", "share of the objective that is recovered", rules=((1.0, "all"),)
-    ),
+    "faithfulness": MeasureWords("faithfulness", "share of the objective that is recovered", rules=((1.0, "all"),)),
     "perplexity": MeasureWords("perplexity", "of texts that ask nothing", decimals=2, log=True),
     "kl": MeasureWords("KL divergence", "from the clean distribution, in nats", domain=(0, None)),
 }

@@ -54,9 +54,7 @@ def load(folder: Path) -> Results:
             f"{folder} holds no results.json", remedy="name the folder of a run, such as runs/NAME-HASH"
         ) from None
     except OSError as error:
-        raise RunError(
-            f"{path} cannot be read: {error.strerror}", remedy="check the rights of the file"
-        ) from error
+        raise RunError(f"{path} cannot be read: {error.strerror}", remedy="check the rights of the file") from error
     try:
         return Results.model_validate_json(text)
     except ValidationError as error:

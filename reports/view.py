@@ -45,6 +45,11 @@ class Winner:
         return None if self.dominance is None else self.dominance >= STANDS_OUT
 
     @property
+    def trusted(self) -> bool:
+        """Whether dominance reaches ``TRUSTED``."""
+        return self.dominance is not None and self.dominance >= TRUSTED
+
+    @property
     def verdict(self) -> str:
         """Say in two or three words what the dominance means."""
         if self.neuron is None:
@@ -53,7 +58,7 @@ class Winner:
             return "no dominance"
         if self.dominance < STANDS_OUT:
             return "none stands out"
-        return "clear" if self.dominance >= TRUSTED else "stands out"
+        return "stands out" if self.dominance >= TRUSTED else "stands out weakly"
 
     @property
     def values(self) -> list[float]:
@@ -96,8 +101,19 @@ class Warning:
 
 
 def groups(results: Results) -> list[tuple[Ranking, RankingGroup]]:
-    """List every ranked owner, in the order of the spec."""
-    return [(ranking, group) for ranking in results.rankings.values() for group in ranking.groups.values()]
+    """List every ranked owner."""
+    return [(ranking, group) for ranking in results.rankings.values() for group in ordered(results, ranking)]
+
+
+def ordered(results: Results, ranking: Ranking) -> list[RankingGroup]:
+    """List the owners of a ranking as the interventions do, each entity's own name before its variants."""
+    edited = [owner for result in results.interventions.values() for owner in result.owners]
+    entities = [group.entity or group.key for group in ranking.groups.values()]
+    order = {entity: i for i, entity in enumerate(dict.fromkeys([*edited, *entities]))}
+    return sorted(
+        ranking.groups.values(),
+        key=lambda group: (order[group.entity or group.key], group.variant is not None),
+    )
 
 
 def label(results: Results, owner: str) -> str:
@@ -122,9 +138,9 @@ def winner(ranking: Ranking, group: RankingGroup) -> Winner:
     return Winner(ranking, group, neuron, tuple(others))
 
 
-def winners(ranking: Ranking) -> list[Winner]:
+def winners(results: Results, ranking: Ranking) -> list[Winner]:
     """Give the winner for every owner of a ranking."""
-    return [winner(ranking, group) for group in ranking.groups.values()]
+    return [winner(ranking, group) for group in ordered(results, ranking)]
 
 
 def headline(results: Results) -> Headline | None:

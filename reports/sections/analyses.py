@@ -33,7 +33,7 @@ def _analysis(analysis: AnalysisResult) -> AnalysisView:
         counts = bool(values) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
         columns.append(Column(name.replace("_", " "), "number" if counts else "text"))
     rows = [[_cell(value) for value in row] for row in analysis.rows]
-    figures = [(name.replace("_", " "), formats.number(value)) for name, value in analysis.figures.items()]
+    figures = [(name.replace("_", " "), _figure(value)) for name, value in analysis.figures.items()]
     return AnalysisView(
         analysis.name, f"{analysis.verb} of {analysis.of}", analysis.sentence, figures, Table(columns, rows)
     )
@@ -47,7 +47,10 @@ def _cell(value: str | float | int | bool | None) -> Cell:
     if isinstance(value, int):
         return Cell(formats.whole(value))
     if isinstance(value, float):
-        return Cell(
-            formats.whole(value) if value.is_integer() and abs(value) < 1e9 else formats.number(value)
-        )
+        return Cell(_figure(value))
     return Cell(formats.visible(value))
+
+
+def _figure(value: float) -> str:
+    """Give a count as a whole number."""
+    return formats.whole(value) if value.is_integer() and abs(value) < 1e9 else formats.number(value)

@@ -54,9 +54,9 @@ def build(results: Results) -> Section:
 
 
 def _ranking(results: Results, ranking: Ranking) -> RankingView:
-    winners = view.winners(ranking)
+    winners = view.winners(results, ranking)
     judged = [w.stands_out for w in winners if w.stands_out is not None]
-    groups = [g for g in ranking.groups.values() if g.neurons]
+    groups = [g for g in view.ordered(results, ranking) if g.neurons]
     drawn = groups[: charts.MOST_OWNERS]
     rows = charts.strip_rows(results, ranking.name)
     return RankingView(
@@ -116,9 +116,7 @@ def _strip(ranking: Ranking, rows: list[charts.Strip]) -> Figure:
     for row in rows:
         same = max(sum(v > 0 for v in row.values), sum(v < 0 for v in row.values))
         between = formats.interval(min(row.values), max(row.values))
-        parts.append(
-            f"{row.label}, {row.address}: {between}, {same} of {len(row.values)} on one side of zero"
-        )
+        parts.append(f"{row.label}, {row.address}: {between}, {same} of {len(row.values)} on one side of zero")
     description = "One dot for each prompt. " + ". ".join(parts) + "."
     table_rows = [
         [Cell(row.label), Cell(row.address), Cell(formats.number(value, 2)), Cell(formats.visible(prompt))]

@@ -110,17 +110,16 @@ def _intervention(results: Results, result: InterventionResult) -> InterventionV
 
 def _facts(result: InterventionResult) -> list[tuple[str, str]]:
     asked = f"{formats.counted(result.n_asked, 'question')} ({', '.join(result.ask)})"
-    rule = f" by {result.known_rule}" if result.known_rule else ""
-    known = (
-        f"{formats.whole(result.n_known)} of them answered by the clean model{rule}; the others are left out"
-    )
-    if result.n_known == result.n_asked:
-        known = f"all answered by the clean model{rule}"
+    rule = f" ({result.known_rule})" if result.known_rule else ""
+    if result.known_rule == "any":
+        known = "all of them scored, whether the clean model knows the answer or not"
+    elif result.n_known == result.n_asked:
+        known = f"all of them answered by the clean model{rule}"
+    else:
+        known = f"{formats.whole(result.n_known)} of them answered by the clean model{rule}, the others left out"
     facts = [("edit", "; ".join(result.edits)), ("asked", f"{asked}, {known}")]
     if result.placeholder is not None:
-        facts.append(
-            ("placeholder", f"the entity's name is replaced by “{formats.visible(result.placeholder)}”")
-        )
+        facts.append(("placeholder", f"the entity's name is replaced by “{formats.visible(result.placeholder)}”"))
     if result.freeze:
         held = (
             f"; largest deviation {formats.number(result.frozen_deviation)}"
@@ -135,22 +134,18 @@ def _facts(result: InterventionResult) -> list[tuple[str, str]]:
 def _glance(results: Results, result: InterventionResult, measure: str) -> Table | None:
     """Make one row for each owner."""
     found = [p for owner in owners(result) for p in panels(result, measure, owner)]
-    rows = [
-        (Cell(charts.panel_title(results, p), tone="quiet" if p.owner == EVERYBODY else ""), p) for p in found
-    ]
+    rows = [(Cell(charts.panel_title(results, p), tone="quiet" if p.owner == EVERYBODY else ""), p) for p in found]
     return _short_table("owner", rows, key_values(result))
 
 
-def _short_table(
-    head: str, rows: Sequence[tuple[Cell, Panel]], values: Sequence[float | str]
-) -> Table | None:
+def _short_table(head: str, rows: Sequence[tuple[Cell, Panel]], values: Sequence[float | str]) -> Table | None:
     """Set out target at some values of the sweep, others and placebos at the last of them."""
     if not rows:
         return None
     said = words(rows[0][1].measure)
     at = [f"{rows[0][1].axis} {formats.axis_value(v)}" for v in values]
     end = at[-1] if at else ""
-    columns = [Column(head), *(Column("target", "number", x) for x in at or [""])]
+    columns = [Column(head), Column("n", "number", "target"), *(Column("target", "number", x) for x in at or [""])]
     columns += [Column(name, "number", end) for name in ("others", "random neurons", "wrong cell")]
     lines = []
     for label, panel in rows:
@@ -159,27 +154,26 @@ def _short_table(
         lines.append(
             [
                 label,
+                Cell(str(last.target.n) if last.target else ""),
                 *(_short(effect.target, said.decimals) for effect in effects),
-                _short(last.others, said.decimals),
+                _short(last.others, said.decimals, n=True),
                 _short(last.random_neurons, said.decimals, placebo=True),
                 _short(last.wrong_cell, said.decimals),
             ]
         )
     # A control that was not made has no column.
-    kept = [
-        i for i in range(len(columns)) if i <= 1 or any(line[i].text != formats.MISSING for line in lines)
-    ]
+    kept = [i for i in range(len(columns)) if i <= 2 or any(line[i].text != formats.MISSING for line in lines)]
     caption = f"{said.title}, mean ± standard error"
     return Table([columns[i] for i in kept], [[line[i] for i in kept] for line in lines], caption)
 
 
-def _short(point: Point | None, decimals: int, *, placebo: bool = False) -> Cell:
+def _short(point: Point | None, decimals: int, *, placebo: bool = False, n: bool = False) -> Cell:
     if point is None or point.mean is None:
         return Cell(formats.MISSING)
     if placebo and point.placebo:
         return Cell(formats.interval(*point.placebo, decimals), f"{len(point.draws)} draws")
-    spread = f"± {formats.number(point.se, decimals)}" if point.se is not None else ""
-    return Cell(formats.number(point.mean, decimals), spread)
+    spread = [f"± {formats.number(point.se, decimals)}"] if point.se is not None else []
+    return Cell(formats.number(point.mean, decimals), ", ".join(spread + [f"n {point.n}"] * n))
 
 
 def _legend(result: InterventionResult, measures: Sequence[str]) -> list[LegendEntry]:
@@ -189,9 +183,7 @@ def _legend(result: InterventionResult, measures: Sequence[str]) -> list[LegendE
             for panel in panels(result, measure, owner):
                 drawn.update(dict.fromkeys(curve.key for curve in panel.drawn))
     return [
-        LegendEntry(
-            COLOURS[key], " ".join(map(str, DASHES[key])), SHAPES[key], SERIES_WORDS[key], _MEANINGS[key]
-        )
+        LegendEntry(COLOURS[key], " ".join(map(str, DASHES[key])), SHAPES[key], SERIES_WORDS[key], _MEANINGS[key])
         for key in SERIES_WORDS
         if key in drawn
     ]
@@ -223,9 +215,7 @@ def _measure(results: Results, result: InterventionResult, measure: str, *, main
     return MeasureView(said.title, said.meaning, figures, note, small)
 
 
-def _by_relation(
-    results: Results, result: InterventionResult, measures: Sequence[str]
-) -> list[RelationsView]:
+def _by_relation(results: Results, result: InterventionResult, measures: Sequence[str]) -> list[RelationsView]:
     """Show the first measure by relation, and set out the figures of all of them."""
     names = relations(result)
     measure = measures[0]
@@ -328,8 +318,4 @@ def _addresses(addresses: Sequence[str], most: int = 12) -> str:
 
 
 def _only(drawn: int, n: int) -> str:
-    return (
-        f"The first {drawn} of {n} owners are drawn; all figures are in results.json."
-        if 0 < drawn < n
-        else ""
-    )
+    return f"The first {drawn} of {n} owners are drawn; all figures are in results.json." if 0 < drawn < n else ""

@@ -44,7 +44,7 @@ def _figures(results: Results, head: view.Headline) -> list[KeyFigure]:
         note += formats.counted(best.group.n_prompts, "prompt")
         figures.append(
             KeyFigure(
-                f"Cell of {head.label}" if best.stands_out else f"Highest score for {head.label}",
+                f"{_standing(best)} {head.label}",
                 best.neuron.address,
                 note,
                 "quiet" if weak else "",
@@ -75,14 +75,19 @@ def _figures(results: Results, head: view.Headline) -> list[KeyFigure]:
     return figures
 
 
+def _standing(best: view.Winner) -> str:
+    """Say no more of the best neuron than its dominance allows."""
+    if best.trusted:
+        return "Cell of"
+    return "Likely cell of" if best.stands_out else "Highest score for"
+
+
 def _dominance_note(best: view.Winner) -> str:
     if best.dominance is None:
         return "could not be had: nothing of its layer to compare with"
     layer = f"layer\u00a0{best.neuron.layer}" if best.neuron else "its layer"
     against = f"its score over the mean of the next five of {layer}"
-    return (
-        f"no cell stands out (below {view.STANDS_OUT:g}): {against}" if best.stands_out is False else against
-    )
+    return f"no cell stands out (below {view.STANDS_OUT:g}): {against}" if best.stands_out is False else against
 
 
 def _hits(results: Results, owner: str) -> KeyFigure | None:
@@ -136,9 +141,7 @@ def _effects(head: view.Headline) -> Table | None:
     ]
     kept = [i for i in range(5) if i < 2 or any(row[i].text != formats.MISSING for row in rows)]
     table_rows = [[row[i] for i in kept] for row in rows]
-    return Table(
-        [columns[i] for i in kept], table_rows, f"{head.intervention.title or head.intervention.name}"
-    )
+    return Table([columns[i] for i in kept], table_rows, f"{head.intervention.title or head.intervention.name}")
 
 
 def _axis_word(axis: str | None) -> str:

@@ -9,6 +9,4 @@ from specs.language.results import Results
 
 def build(results: Results) -> Section:
     """Explain stability, dominance and the knowledge score in one short paragraph."""
-    return Section(
-        "reading", "How to read this page", {"stands_out": view.STANDS_OUT, "trusted": view.TRUSTED}
-    )
+    return Section("reading", "How to read this page", {"stands_out": view.STANDS_OUT, "trusted": view.TRUSTED})

@@ -22,11 +22,9 @@ def build(results: Results) -> Section:
             Cell(test.question, f"{test.name}{': ' if test.detail else ''}{formats.visible(test.detail)}"),
             Cell(formats.number(test.figure)),
             Cell(formats.number(test.limit)),
-            Cell(f"{formats.number(test.milliseconds, 0)} ms"),
+            Cell(formats.duration(test.milliseconds / 1000)),
         ]
         for test in results.self_tests
     ]
     failed = sum(not test.passed for test in results.self_tests)
-    return Section(
-        "self_tests", "Self-tests", {"table": Table(columns, rows), "failed": failed, "n": len(rows)}
-    )
+    return Section("self_tests", "Self-tests", {"table": Table(columns, rows), "failed": failed, "n": len(rows)})

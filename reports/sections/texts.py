@@ -110,14 +110,10 @@ def _owner(
     for relation in dict.fromkeys(t.relation or t.prompt for t in target):
         mine = [t for t in target if (t.relation or t.prompt) == relation]
         answers = dict.fromkeys(answer for t in mine for answer in t.answers)
-        cells = [
-            [_written(t) for t in mine if (t.condition, _axes(t), t.draw) == column] for column in columns
-        ]
+        cells = [[_written(t) for t in mine if (t.condition, _axes(t), t.draw) == column] for column in columns]
         rows.append(TextRow(formats.visible(relation), " / ".join(map(formats.visible, answers)), cells))
     listed = texts[:MOST_LISTED]
-    note = (
-        "" if len(listed) == len(texts) else f"The first {MOST_LISTED} of {formats.whole(len(texts))} texts."
-    )
+    note = "" if len(listed) == len(texts) else f"The first {MOST_LISTED} of {formats.whole(len(texts))} texts."
     heads = [_head(condition, at, draw, target) for condition, at, draw in columns]
     several = len(places) > 1 and any(condition in _CONTROLS for condition, _, _ in columns)
     return OwnerTexts(
@@ -140,9 +136,7 @@ def _kept(result: InterventionResult, target: Sequence[InjectedText], places: li
     axis = sweep_axis(result)
     values = key_values(result)
     return list(
-        dict.fromkeys(
-            _axes(t) for t in target if t.condition == "edit" and axis and t.axes.get(axis) in values
-        )
+        dict.fromkeys(_axes(t) for t in target if t.condition == "edit" and axis and t.axes.get(axis) in values)
     )[:MOST_VALUES]
 
 

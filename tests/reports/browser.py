@@ -50,12 +50,8 @@ def opened(
             page.on("pageerror", lambda error: watched.console.append(str(error)))
             page.on("request", lambda request: watched.requests.append(request.url))
             if sandbox:
-                page.set_content(
-                    '<iframe sandbox="allow-scripts" style="width:100%;height:800px;border:0"></iframe>'
-                )
-                page.eval_on_selector(
-                    "iframe", "(frame, text) => { frame.srcdoc = text }", path.read_text("utf-8")
-                )
+                page.set_content('<iframe sandbox="allow-scripts" style="width:100%;height:800px;border:0"></iframe>')
+                page.eval_on_selector("iframe", "(frame, text) => { frame.srcdoc = text }", path.read_text("utf-8"))
                 page.frame_locator("iframe").locator("main").wait_for()
             else:
                 page.goto(path.resolve().as_uri())

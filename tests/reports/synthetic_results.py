@@ -192,9 +192,7 @@ def _injection(owners: Sequence[str], strength: float) -> list[Summary]:
         ]
         for times in TIMES:
             at: dict[str, float | str] = {"times": times}
-            helped = np.exp(
-                draw.normal(6 - strength * 1.1 * min(times, 4) + 0.3 * max(0, times - 5), 1.0, (1, n))
-            )
+            helped = np.exp(draw.normal(6 - strength * 1.1 * min(times, 4) + 0.3 * max(0, times - 5), 1.0, (1, n)))
             cells += [
                 ("edit", at, np.maximum(1, np.round(helped))),
                 ("wrong_cell", at, np.round(np.exp(draw.normal(6.1, 0.8, (1, n)))) + 1),
@@ -245,9 +243,7 @@ def _texts(owners: Sequence[str], strength: float) -> list[InjectedText]:
     return found
 
 
-def _group(
-    key: str, name: str, dominance: float, seed: int, entity: str, variant: str | None = None
-) -> RankingGroup:
+def _group(key: str, name: str, dominance: float, seed: int, entity: str, variant: str | None = None) -> RankingGroup:
     draw = np.random.default_rng(seed)
     layers = draw.choice([0, 1, 1, 1, 2, 2, 3, 4, 5, 19, 24], 20)
     layers[0] = 1 + seed % 3
@@ -359,8 +355,7 @@ def results(
             "n_known": 44,
             "known_rule": "pass@5",
             "summaries": [],
-            "controls": controls
-            | {"no_edit": "does not apply: without placeholder or freeze it is the clean run"},
+            "controls": controls | {"no_edit": "does not apply: without placeholder or freeze it is the clean run"},
         }
         return InterventionResult.model_validate(fields | more)
 
@@ -453,9 +448,7 @@ def results(
                 outcome="not applicable",
                 reason="the model is qwen2.5-coder-1.5b",
             ),
-            ClaimResult(
-                claim="amnesia/trump/knowledge_score/scale=-3 <= 0.3", outcome="met", observed="0.06"
-            ),
+            ClaimResult(claim="amnesia/trump/knowledge_score/scale=-3 <= 0.3", outcome="met", observed="0.06"),
             ClaimResult(
                 claim="amnesia/trump/others/knowledge_score/scale=-3 >= 0.99",
                 outcome="not met",
@@ -560,9 +553,7 @@ def nothing_measured() -> Results:
                             "values": {},
                             "prompts": [],
                             "neurons": [
-                                n.model_copy(
-                                    update=dict.fromkeys(("dominance", "mean", "std", "mean_z", "std_z"))
-                                )
+                                n.model_copy(update=dict.fromkeys(("dominance", "mean", "std", "mean_z", "std_z")))
                                 for n in group.neurons
                             ],
                         }

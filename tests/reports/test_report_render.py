@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,3 +71,17 @@ def test_a_failed_write_keeps_the_old_report(
     assert type(caught.value) is kind
     assert (tmp_path / "report.html").read_text() == "before"
     assert {entry.name for entry in tmp_path.iterdir()} == {"results.json", "report.html"}
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("reports", ("altair", "vl_convert", "jinja2", "numpy", "torch")),
+        ("reports.render", ("torch", "transformers", "mlflow", "pandas", "pyarrow")),
+    ],
+)
+def test_nothing_heavier_than_needed_is_imported(module: str, absent: tuple[str, ...]) -> None:
+    """Naming the package costs nothing, and rendering needs no model library."""
+    code = f"import sys, {module}; print(*[name for name in {absent!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

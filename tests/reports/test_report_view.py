@@ -109,19 +109,34 @@ def test_another_spelling_of_the_same_entity_is_no_reason_for_doubt() -> None:
     [
         (None, "no dominance", None),
         (1.1, "none stands out", False),
-        (2.0, "stands out", True),
-        (12.0, "clear", True),
+        (2.0, "stands out weakly", True),
+        (12.0, "stands out", True),
     ],
 )
-def test_the_verdict_follows_the_dominance(
-    dominance: float | None, verdict: str, stands_out: bool | None
-) -> None:
-    """Below 2 none stands out, from 10 on it is clear, and without a dominance there is no verdict."""
+def test_the_verdict_follows_the_dominance(dominance: float | None, verdict: str, stands_out: bool | None) -> None:
+    """Below 2 none stands out, up to 10 one does so weakly, and without a dominance there is no verdict."""
     ranking = synthetic_results.results().rankings["cell"]
     group = ranking.groups["trump"]
     neuron = group.neurons[0].model_copy(update={"dominance": dominance})
     best = view.winner(ranking, group.model_copy(update={"neurons": [neuron]}))
     assert (best.verdict, best.stands_out) == (verdict, stands_out)
+
+
+def test_owners_are_listed_as_they_were_edited() -> None:
+    """Rankings follow the order of the interventions, an entity's own name before its variants."""
+    whole = synthetic_results.results()
+    cell, forms = whole.rankings["cell"], whole.rankings["forms"]
+    mixed = {**forms.groups, **dict(reversed(cell.groups.items()))}
+    ranking = cell.model_copy(update={"groups": mixed})
+    assert [group.key for group in view.ordered(whole, ranking)] == [
+        "trump",
+        "trump/surname",
+        "trump/typo",
+        "trump/korean",
+        "obama",
+        "merkel",
+        "einstein",
+    ]
 
 
 def test_the_bar_of_the_dominance_runs_by_logarithm() -> None:
@@ -134,9 +149,7 @@ def test_a_warning_is_kept_once_and_with_its_place() -> None:
     """The same sentence from the run and from a ranking is one warning."""
     whole = synthetic_results.results()
     ranking = whole.rankings["cell"].model_copy(update={"warnings": ["alike", "other"]})
-    twice = whole.model_copy(
-        update={"warnings": ["alike"], "rankings": {"cell": ranking}, "interventions": {}}
-    )
+    twice = whole.model_copy(update={"warnings": ["alike"], "rankings": {"cell": ranking}, "interventions": {}})
     assert [(w.text, w.where) for w in view.warnings(twice)] == [("alike", "cell"), ("other", "cell")]
 
 

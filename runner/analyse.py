@@ -12,9 +12,7 @@ from specs.language.results import AnalysisResult, Results
 __all__ = ["analyse"]
 
 
-def analyse(
-    experiment: Experiment, results: Results, rankings: Mapping[str, RankingData]
-) -> dict[str, AnalysisResult]:
+def analyse(experiment: Experiment, results: Results, rankings: Mapping[str, RankingData]) -> dict[str, AnalysisResult]:
     """Derive every analysis that ``only`` leaves."""
     found: dict[str, AnalysisResult] = {}
     for name, spec in experiment.analyses.items():

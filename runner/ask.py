@@ -1,41 +1,30 @@
-"""Run an intervention: execute its job, and turn scores into rows of the long table."""
+"""From the scores of an intervention's job to rows of the long table."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runner.bind import BoundPrompt
-from runner.execute import Engine, Outcome
+from runner.execute import Outcome
 from runner.measures import measured, text_lengths
 from runner.observe import AnswerScore, Asked, Observation, Row
 from runner.plan import AskStage, PlannedRow
 from runner.plan import Reading as PlannedReading
-from runner.resolve import Resolver
+from specs.language.conditions import holds
+from specs.language.experiment import Condition
 
-__all__ = ["ask", "known_rule"]
+__all__ = ["known_rule", "rows_of"]
+
+KNOWN = Condition(quantity="pass@5", op="=", value=1.0)
+"""A question is known when every token of its answer is among the five most probable, unless the spec says else."""
 
 
-def ask(
-    engine: Engine,
-    stage: AskStage,
-    resolver: Resolver,
-    tokenizer: Any,
-    rule: str,
-    *,
-    progress: Callable[[int], None] | None = None,
-) -> tuple[list[Row], Outcome]:
-    """Run every question under every condition; each row carries its measures and what they compare with.
+def rows_of(stage: AskStage, outcome: Outcome, tokenizer: Any, rule: Condition | None) -> list[Row]:
+    """Read a stage's rows out of the scores of its job; each carries its measures and what they compare with.
 
-    ``rule``: the measure the clean model must meet for a question to be known (``pass@5``), or ``any``.
+    ``rule``: what the clean model must meet for a question to be known (``pass@5 = 1``); None for any question.
     """
-    outcome = engine.run(stage.job, resolver, progress=progress)
-    return rows_of(stage, outcome, tokenizer, rule), outcome
-
-
-def rows_of(stage: AskStage, outcome: Outcome, tokenizer: Any, rule: str) -> list[Row]:
-    """Read a stage's rows out of the scores of its job."""
     shared = shared_tokens([row.question for row in stage.rows])
     lengths = text_lengths(stage.spec.measure)
     seen: dict[tuple[PlannedReading, BoundPrompt], Observation] = {}
@@ -126,17 +115,16 @@ def decode(tokenizer: Any, tokens: Sequence[int]) -> str:
     return str(tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
-def _known(planned: PlannedRow, clean: Observation, rule: str) -> bool | None:
-    """Ask of the clean run on the real name what the rule asks; None where the rule is ``any``."""
-    if rule == "any":
+def _known(planned: PlannedRow, clean: Observation, rule: Condition | None) -> bool | None:
+    """Ask of the clean run on the real name what the rule asks; None where any question will do."""
+    if rule is None:
         return None
     own = Row(
         asked=Asked("", "", "clean", 0, "target", {}, 0, planned.question.text.text),
         observation=clean,
         clean=clean,
     )
-    value = measured(own, [rule]).values[rule]
-    return bool(value) if isinstance(value, float | int) else False
+    return holds(rule, measured(own, [rule.quantity]).values[rule.quantity])
 
 
 def shared_tokens(questions: Sequence[BoundPrompt]) -> dict[tuple[str | None, str], int]:
@@ -163,15 +151,8 @@ def shared_tokens(questions: Sequence[BoundPrompt]) -> dict[tuple[str | None, st
     return shared
 
 
-def known_rule(known: object) -> str:
-    """Give the measure by which questions count as known: pass@5 unless the prompt set says otherwise."""
+def known_rule(known: Condition | str | None) -> Condition | None:
+    """Give the condition by which questions count as known: pass@5 unless the prompt set says otherwise."""
     if known is None:
-        return "pass@5"
-    if known == "any":
-        return "any"
-    return str(getattr(known, "quantity", known))
-
-
-def with_known(rows: Sequence[Row], known: Mapping[int, bool | None]) -> list[Row]:
-    """Give rows whose questions count as known by another judgement."""
-    return [replace(row, known=known.get(row.asked.prompt_id, row.known)) for row in rows]
+        return KNOWN
+    return known if isinstance(known, Condition) else None

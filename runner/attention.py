@@ -62,9 +62,7 @@ def one_row_only(config: Any) -> bool:
     return str(config.model_type) == "mpt"
 
 
-def mask_bytes(
-    config: Any, n_rows: int, n_nodes: int, heads: int, dtype: torch.dtype, implementation: str
-) -> int:
+def mask_bytes(config: Any, n_rows: int, n_nodes: int, heads: int, dtype: torch.dtype, implementation: str) -> int:
     """Estimate the memory in bytes that mask and attention take beyond activations, at the peak of a pass.
 
     Quadratic in the nodes of a row: the masks and what is needed to build them, and in eager attention about

@@ -180,9 +180,7 @@ def _spaceless(character: str) -> bool:
     )
 
 
-def _span_tokens(
-    text: str, offsets: Sequence[tuple[int, int]], start: int, end: int
-) -> tuple[int, int] | str:
+def _span_tokens(text: str, offsets: Sequence[tuple[int, int]], start: int, end: int) -> tuple[int, int] | str:
     """Find the tokens that overlap ``text[start:end]``, or say why they cannot stand for it."""
     inside = [i for i, (a, b) in enumerate(offsets) if b > start and a < end and b > a]
     if not inside:

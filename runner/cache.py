@@ -56,9 +56,7 @@ def key(parts: Mapping[str, Any]) -> str:
     number is the same written as a float. Raises TypeError for anything JSON does not have, since its hash
     would change from run to run, and ValueError for a number that is not finite.
     """
-    text = json.dumps(
-        _canonical(parts), sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":")
-    )
+    text = json.dumps(_canonical(parts), sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -129,9 +127,7 @@ class StageCache:
             raise ValueError(f"an array of a stage cannot be called {META}")
         size = sum(array.nbytes for array in arrays.values()) + len(text)
         if size > self.limit:
-            self._note(
-                f"a stage of {size / 1e6:,.0f} MB was not kept: the cache takes {self.limit / 1e6:,.0f} MB"
-            )
+            self._note(f"a stage of {size / 1e6:,.0f} MB was not kept: the cache takes {self.limit / 1e6:,.0f} MB")
             return False
         path = self.path(key)
         try:

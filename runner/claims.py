@@ -54,9 +54,7 @@ def evaluate(experiment: Experiment, results: Results) -> list[ClaimResult]:
     ]
 
 
-def _judge(
-    expectation: Expectation, claim: Condition, experiment: Experiment, results: Results
-) -> ClaimResult:
+def _judge(expectation: Expectation, claim: Condition, experiment: Experiment, results: Results) -> ClaimResult:
     outcome: Outcome = "not applicable"
     observed, reason = "", _elsewhere(expectation.when, experiment, results)
     if not reason:
@@ -261,20 +259,14 @@ def _in_intervention(path: str, done: InterventionResult) -> Observed:
     condition, role, owner = asked.condition or "edit", asked.role or "target", asked.group or "*"
     if asked.quantity not in done.measures:
         measures = ", ".join(done.measures)
-        return Observed(
-            reason=f"{done.name} does not measure '{asked.quantity or path}'; it measures {measures}"
-        )
+        return Observed(reason=f"{done.name} does not measure '{asked.quantity or path}'; it measures {measures}")
     if owner != "*" and owner not in done.owners:
-        return Observed(
-            reason=f"{done.name} was not done to '{owner}'; it was done to {', '.join(done.owners)}"
-        )
+        return Observed(reason=f"{done.name} was not done to '{owner}'; it was done to {', '.join(done.owners)}")
     point = dict(asked.axes)
     relation = point.pop("relation", None)
     for axis in point:
         if axis not in done.axes:
-            return Observed(
-                reason=f"{done.name} has no sweep '{axis}'; it has {', '.join(done.axes) or 'none'}"
-            )
+            return Observed(reason=f"{done.name} has no sweep '{axis}'; it has {', '.join(done.axes) or 'none'}")
     found = [
         summary
         for summary in done.summaries

@@ -1,13 +1,13 @@
 """The command line. Nothing heavy is imported before a command needs it: ``--help`` and ``validate`` are instant.
 
-    run-spec FILE            run a spec                       exit codes
-    run-spec validate FILE   check it, without a model          0 done
-    run-spec plan FILE       show what would be run             1 a bug, with its traceback
-    run-spec models [pull]   models and where they are          2 the spec is wrong
-    run-spec report FOLDER   make the report again              3 the model cannot be used
-    run-spec ui              open MLflow on the right store     4 the run could not go on
-    run-spec schema          the JSON schema for editors        5 the disk is full
-    run-spec doctor          what this machine can do         130 interrupted; what was done is kept
+run-spec FILE            run a spec                       exit codes
+run-spec validate FILE   check it, without a model          0 done
+run-spec plan FILE       show what would be run             1 a bug, with its traceback
+run-spec models [pull]   models and where they are          2 the spec is wrong
+run-spec report FOLDER   make the report again              3 the model cannot be used
+run-spec ui              open MLflow on the right store     4 the run could not go on
+run-spec schema          the JSON schema for editors        5 the disk is full
+run-spec doctor          what this machine can do         130 interrupted; what was done is kept
 """
 
 from __future__ import annotations
@@ -45,9 +45,7 @@ FILE = click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 SETS = click.option(
     "--set", "sets", metavar="A.B=C", multiple=True, help="Change a field of the spec; may be repeated."
 )
-ONLY = click.option(
-    "--only", metavar="NAME", multiple=True, help="Run only this ranking, intervention or analysis."
-)
+ONLY = click.option("--only", metavar="NAME", multiple=True, help="Run only this ranking, intervention or analysis.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 TRACKING = click.option(
     "--tracking-uri", metavar="URI", help="MLflow store; else MLFLOW_TRACKING_URI, else runs/mlflow."

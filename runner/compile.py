@@ -53,9 +53,7 @@ def compile_plan(experiment: Experiment, binder: Binder, n_layers: int) -> Plan:
 # -- localisation -----------------------------------------------------------------------------------------------
 
 
-def _localize_stage(
-    experiment: Experiment, name: str, spec: Localize, binder: Binder, n_layers: int
-) -> LocalizeStage:
+def _localize_stage(experiment: Experiment, name: str, spec: Localize, binder: Binder, n_layers: int) -> LocalizeStage:
     layers = resolve_layers(spec.layers or ["0-100%"], n_layers) if spec.layers else tuple(range(n_layers))
     by = spec.by or []
     position = (spec.position or ["entity.last"])[0]
@@ -110,9 +108,7 @@ def _localize_stage(
     )
 
 
-def _baseline_texts(
-    experiment: Experiment, spec: Localize, position: str
-) -> tuple[tuple[PromptText, ...], str]:
+def _baseline_texts(experiment: Experiment, spec: Localize, position: str) -> tuple[tuple[PromptText, ...], str]:
     """Baseline prompts and where they are read: texts about nobody at their last token, names at the name."""
     assert isinstance(spec.against, str)
     if is_placeholders(experiment, spec.against):
@@ -165,20 +161,14 @@ class _JobBuilder:
         return start, len(have)
 
     def job(self) -> Job:
-        return Job(
-            tuple(replace(s, score=tuple(p)) for s, p in zip(self.sequences, self.scores, strict=True))
-        )
+        return Job(tuple(replace(s, score=tuple(p)) for s, p in zip(self.sequences, self.scores, strict=True)))
 
 
-def _ask_stage(
-    experiment: Experiment, name: str, spec: Intervention, binder: Binder, n_layers: int
-) -> AskStage:
+def _ask_stage(experiment: Experiment, name: str, spec: Intervention, binder: Binder, n_layers: int) -> AskStage:
     ownership = owners_of_intervention(experiment, spec)
     owners = ownership.owners
     axes = condition_axes(experiment, spec)
-    points: list[Axes] = [
-        tuple(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())
-    ]
+    points: list[Axes] = [tuple(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
     builder = _JobBuilder()
     left_out: dict[str, LeftOut] = {}
     where = f"interventions.{name}"
@@ -188,7 +178,7 @@ def _ask_stage(
         if isinstance(result, Unbound):
             left_out.setdefault(
                 f"{what}: {text.text}",
-                LeftOut(what=f"{what}, \"{text.text}\"", reason=result.reason, where=where),
+                LeftOut(what=f'{what}, "{text.text}"', reason=result.reason, where=where),
             )
             return None
         return result
@@ -203,9 +193,7 @@ def _ask_stage(
     positions = [edit_position(experiment, edit) for edit in spec.edit]
     freeze = spec.freeze
 
-    def read(
-        prompt: BoundPrompt, answers: BoundPrompt, condition: Condition | None, *, text: bool
-    ) -> Reading:
+    def read(prompt: BoundPrompt, answers: BoundPrompt, condition: Condition | None, *, text: bool) -> Reading:
         """Plan one question under one condition: its answers as further branches, its text if wanted."""
         if condition is not None and condition.kind == "no_edit" and freeze is None:
             condition = None
@@ -269,9 +257,9 @@ def _ask_stage(
                     p for s in strangers if (p := bind(with_name(text, s), f"{s} in {_fact_name(text)}"))
                 ]
                 unknown = tuple(read(p, question, None, text=False) for p in stranger_prompts)
-            as_asked = [
-                p for s in placeholders if (p := bind(with_name(text, s), f"{s} in {_fact_name(text)}"))
-            ] or ([] if placeholders else [question])
+            as_asked = [p for s in placeholders if (p := bind(with_name(text, s), f"{s} in {_fact_name(text)}"))] or (
+                [] if placeholders else [question]
+            )
 
             def row(
                 prompt: BoundPrompt,
@@ -286,9 +274,7 @@ def _ask_stage(
                 clean: Reading = clean,
                 unknown: tuple[Reading, ...] = unknown,
             ) -> None:
-                rows.append(
-                    PlannedRow(owner, condition, draw, role, at, prompt, question, reading, clean, unknown)
-                )
+                rows.append(PlannedRow(owner, condition, draw, role, at, prompt, question, reading, clean, unknown))
 
             row(question, "clean", clean)
             for label, condition in conditions:

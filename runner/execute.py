@@ -197,14 +197,10 @@ class Engine:
         fresh = [i for i in nodes if not done[i]]
         read_sequence = np.array([i for i in fresh for _ in job.sequences[i].read], dtype=np.int64)
         read_position = np.array([p for i in fresh for p in job.sequences[i].read], dtype=np.int64)
-        read_nodes = np.array(
-            [nodes[i][p] for i, p in zip(read_sequence, read_position, strict=True)], dtype=np.int64
-        )
+        read_nodes = np.array([nodes[i][p] for i, p in zip(read_sequence, read_position, strict=True)], dtype=np.int64)
         pairs = [(i, int(nodes[i][p]), t) for i in fresh for p, t in job.sequences[i].score]
         wants_text = [i for i in fresh if job.sequences[i].generate]
-        ends = np.unique(
-            np.array([n for _, n, _ in pairs] + [int(nodes[i][-1]) for i in wants_text], dtype=np.int64)
-        )
+        ends = np.unique(np.array([n for _, n, _ in pairs] + [int(nodes[i][-1]) for i in wants_text], dtype=np.int64))
         steps = self._steps(job, batch, nodes, resolve, read_nodes)
         cache = _dynamic_cache() if wants_text else None
         saved, hidden = self._forward(rows, steps, read_nodes, ends, cache, chained)
@@ -220,9 +216,7 @@ class Engine:
             done[i] = True
         return bad
 
-    def _stacked(
-        self, site: str, layers: Sequence[int], saved: Mapping[tuple[str, int], Tensor]
-    ) -> Tensor:
+    def _stacked(self, site: str, layers: Sequence[int], saved: Mapping[tuple[str, int], Tensor]) -> Tensor:
         widths = {self.place(site, layer).width for layer in layers}
         if len(widths) > 1:
             raise ModelError(

@@ -22,6 +22,7 @@ __all__ = [
     "SitePlace",
     "block_paths",
     "family_of",
+    "layers_with",
     "logits_of",
     "mask_form",
     "module_orders",
@@ -177,9 +178,7 @@ def family_of(config: Any) -> Family:
         if getattr(config, "is_causal", True) is False or (
             getattr(config, "use_bidirectional_attention", False) in (True, "all")
         ):
-            raise ModelError(
-                f"this '{kind}' model attends in both directions: it is no causal language model"
-            )
+            raise ModelError(f"this '{kind}' model attends in both directions: it is no causal language model")
         return FAMILIES[kind]
     mixer = _mixer_of(config)
     if mixer:
@@ -277,8 +276,7 @@ def site_place(model: Any, family: Family, site: str, layer: int) -> SitePlace:
         raise ModelError(f"'{site}' is not a site", remedy=f"choose one of {', '.join(sites_of(family))}")
     if reason := _missing(family, site):
         raise ModelError(
-            f"site {site} does not exist in {family.model_type}: {reason}. "
-            f"It has {', '.join(sites_of(family))}"
+            f"site {site} does not exist in {family.model_type}: {reason}. It has {', '.join(sites_of(family))}"
         )
     order = (layer, _VISITS.index(site), 0)
     block = blocks[layer]
@@ -306,6 +304,18 @@ def site_place(model: Any, family: Family, site: str, layer: int) -> SitePlace:
         stride,
         order,
         overwritten=site in family.rewritten,
+    )
+
+
+def layers_with(model: Any, family: Family, site: str) -> tuple[int, ...]:
+    """List the layers that have a site; ModelError where the family has none."""
+    path = _where(family, site)[0] if not _missing(family, site) else None
+    if path is None:
+        site_place(model, family, site, 0)
+    return tuple(
+        layer
+        for layer, block in enumerate(block_paths(model, family))
+        if not path or _submodule(model, f"{block}.{path}") is not None
     )
 
 
@@ -474,9 +484,7 @@ def _measure_orders(model: Any, family: Family) -> dict[str, tuple[int, Order]]:
     given: dict[str, Any] = {"input_ids": ids, "use_cache": False}
     if mask_form(model.config) != "alibi":
         # With a ready mask the library looks at no values, of which a model without weights has none.
-        given["attention_mask"] = torch.zeros(
-            (1, 1, n_tokens, n_tokens), dtype=model.dtype, device=model.device
-        )
+        given["attention_mask"] = torch.zeros((1, 1, n_tokens, n_tokens), dtype=model.dtype, device=model.device)
         given["position_ids"] = torch.arange(n_tokens, device=model.device)[None]
     try:
         with torch.inference_mode():
@@ -542,9 +550,7 @@ def neuron_counts(config: Any, sites: Sequence[str]) -> Mapping[str, int]:
     family = family_of(config)
     model = empty_model(config)
     n_layers = len(block_paths(model, family))
-    return {
-        site: sum(site_place(model, family, site, layer).width for layer in range(n_layers)) for site in sites
-    }
+    return {site: sum(site_place(model, family, site, layer).width for layer in range(n_layers)) for site in sites}
 
 
 def logits_of(model: Any, hidden: Tensor) -> Tensor:

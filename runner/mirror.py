@@ -30,7 +30,7 @@ import yaml
 
 from reports import formats
 from reports.curves import EVERYBODY, key_values, sweep_axis
-from reports.view import main_measure, winners
+from reports.view import Winner, main_measure, winner
 from specs.language.results import InjectedText, InterventionResult, Ranking, Results, Summary
 
 __all__ = ["LONGEST_PARAM", "Metric", "Page", "fingerprint", "metric_key", "pages", "steps"]
@@ -79,9 +79,7 @@ def pages(results: Results) -> tuple[Page, list[Page]]:
     parts += [_intervention(results, result) for result in results.interventions.values()]
     parts += [_analysis(results, name) for name in results.analyses]
     for part in parts:
-        block = {"localisation": "localize", "intervention": "interventions", "analysis": "analyses"}[
-            part.kind
-        ]
+        block = {"localisation": "localize", "intervention": "interventions", "analysis": "analyses"}[part.kind]
         own = spec.get(block, {}).get(part.block, {})
         part.params = params(own if isinstance(own, Mapping) else {block: own}, depth=1)
         part.tags = {**common, "kind": part.kind, **part.tags}
@@ -229,9 +227,7 @@ def _whole(results: Results, spec: Mapping[str, Any], common: Mapping[str, str])
         metrics += _key_metrics(result, everybody)
         curves += _summary_metrics(result, everybody)
     for name, analysis in results.analyses.items():
-        metrics += [
-            Metric(metric_key(f"{name}/{figure}"), value) for figure, value in analysis.figures.items()
-        ]
+        metrics += [Metric(metric_key(f"{name}/{figure}"), value) for figure, value in analysis.figures.items()]
     if outcomes:
         metrics.append(Metric("claims/met", float(outcomes.count("met"))))
         metrics.append(Metric("claims/not_met", float(outcomes.count("not met"))))
@@ -273,23 +269,21 @@ def _note(results: Results) -> str:
         lines += _effect_lines(result)
     if results.claims:
         lines += ["| claim | outcome | observed |", "|---|---|---|"]
-        lines += [
-            f"| {_code(c.claim)} | {c.outcome} | {_cell(c.observed or c.reason)} |" for c in results.claims
-        ] + [""]
-    lines.append(
-        "The pictured account is `report.html` under *Artifacts*; the figures are in `results.json`."
-    )
+        lines += [f"| {_code(c.claim)} | {c.outcome} | {_cell(c.observed or c.reason)} |" for c in results.claims] + [
+            ""
+        ]
+    lines.append("The pictured account is `report.html` under *Artifacts*; the figures are in `results.json`.")
     return _cut(lines)
 
 
 def _cell_lines(ranking: Ranking) -> list[str]:
-    found = winners(ranking)
+    found = _winners(ranking)
     lines = [f"**{ranking.name}** ({ranking.metric} of {ranking.site} at {ranking.position})", ""]
     lines += ["| owner | cell | dominance |  |", "|---|---|---|---|"]
-    for winner in found[:MOST_OWNERS]:
-        address = winner.neuron.address if winner.neuron else formats.MISSING
-        name = _cell(winner.group.label)
-        lines.append(f"| {name} | {address} | {formats.number(winner.dominance)} | {winner.verdict} |")
+    for best in found[:MOST_OWNERS]:
+        address = best.neuron.address if best.neuron else formats.MISSING
+        name = _cell(best.group.label)
+        lines.append(f"| {name} | {address} | {formats.number(best.dominance)} | {best.verdict} |")
     if len(found) > MOST_OWNERS:
         lines.append(f"| and {len(found) - MOST_OWNERS} more | in the table `cells` |  |  |")
     return [*lines, ""]
@@ -353,11 +347,7 @@ def _localisation(results: Results, ranking: Ranking) -> Page:
     note = [
         *_cell_lines(ranking),
         f"Prompts `{ranking.prompts}`"
-        + (
-            f" against {ranking.n_baseline} baseline prompts of `{ranking.against}`."
-            if ranking.against
-            else "."
-        ),
+        + (f" against {ranking.n_baseline} baseline prompts of `{ranking.against}`." if ranking.against else "."),
     ]
     return Page(
         name=f"{ranking.name}: {ranking.metric}",
@@ -385,9 +375,7 @@ def _intervention(results: Results, result: InterventionResult) -> Page:
         note += ["", f"Tables of runs show a metric at its largest step, {axis} {_largest(values)}."]
     if (n := len(_owners(result))) > MOST_OWNERS:
         note += ["", f"Metrics are of the first {MOST_OWNERS} of {n} owners; `summaries` has all of them."]
-    note += [
-        f"\n{_cell(control.replace('_', ' '))}: {_cell(said)}" for control, said in result.controls.items()
-    ]
+    note += [f"\n{_cell(control.replace('_', ' '))}: {_cell(said)}" for control, said in result.controls.items()]
     note += [f"\n{_cell(warning)}" for warning in result.warnings]
     return Page(
         name=f"{result.name}: {result.title}",
@@ -417,14 +405,18 @@ def _analysis(results: Results, name: str) -> Page:
     )
 
 
+def _winners(ranking: Ranking) -> list[Winner]:
+    return [winner(ranking, group) for group in ranking.groups.values()]
+
+
 def _ranking_metrics(ranking: Ranking) -> list[Metric]:
     metrics = []
-    for winner in winners(ranking)[:MOST_OWNERS]:
-        if winner.neuron is not None:
+    for best in _winners(ranking)[:MOST_OWNERS]:
+        if best.neuron is not None:
             for figure in ("dominance", "score", "layer"):
-                value = getattr(winner.neuron, figure)
+                value = getattr(best.neuron, figure)
                 if value is not None:
-                    key = metric_key(f"{ranking.name}/{winner.group.key}/{figure}")
+                    key = metric_key(f"{ranking.name}/{best.group.key}/{figure}")
                     metrics.append(Metric(key, float(value)))
     return metrics
 
@@ -432,7 +424,7 @@ def _ranking_metrics(ranking: Ranking) -> list[Metric]:
 def _winner_tags(ranking: Ranking) -> dict[str, str]:
     return {
         metric_key(f"{ranking.name}/{w.group.key}"): w.neuron.address
-        for w in winners(ranking)[:MOST_OWNERS]
+        for w in _winners(ranking)[:MOST_OWNERS]
         if w.neuron is not None
     }
 
@@ -496,9 +488,7 @@ def _cells(rankings: Iterable[Ranking], best: int | None = None) -> Table:
 def _summary_row(result: InterventionResult, summary: Summary) -> dict[str, Any]:
     draws = ", ".join(f"{mean:.4g}" for mean in summary.draws)
     place = {"edited": summary.edited, "condition": summary.condition, "role": summary.role}
-    figures = {
-        name: getattr(summary, name) for name in ("measure", "mean", "low", "high", "se", "n", "relation")
-    }
+    figures = {name: getattr(summary, name) for name in ("measure", "mean", "low", "high", "se", "n", "relation")}
     return {**place, **_spread(result, summary.axes), **figures, "draws": draws}
 
 
@@ -516,7 +506,5 @@ def _columns(rows: Iterable[Mapping[str, Any]]) -> Table:
     table: Table = {}
     for row in rows:
         for name, value in row.items():
-            table.setdefault(name, []).append(
-                ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
-            )
+            table.setdefault(name, []).append(", ".join(map(str, value)) if isinstance(value, list | tuple) else value)
     return table

@@ -93,9 +93,7 @@ def default_position(experiment: Experiment, ref: NeuronsRef | None) -> str:
     for address in _addresses(experiment, ref):
         if address.position is not None:
             return str(address.position)
-    raise RunError(
-        "neurons given by address were read at no position", remedy="add `position:` to the edit"
-    )
+    raise RunError("neurons given by address were read at no position", remedy="add `position:` to the edit")
 
 
 def _addresses(experiment: Experiment, ref: NeuronsRef | None) -> list[Address]:

@@ -29,9 +29,7 @@ class AnswerScore:
     def __post_init__(self) -> None:
         """Refuse a score that no model can give; it would be an error of ours and not of the user."""
         if not self.logps or len(self.logps) != len(self.ranks):
-            raise ValueError(
-                f"{self.text!r} has {len(self.logps)} log probabilities and {len(self.ranks)} ranks"
-            )
+            raise ValueError(f"{self.text!r} has {len(self.logps)} log probabilities and {len(self.ranks)} ranks")
         if any(logp > ROUNDING for logp in self.logps):
             raise ValueError(f"{self.text!r} has a log probability above 0: {max(self.logps)}")
         if any(rank < 1 for rank in self.ranks):

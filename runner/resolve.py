@@ -36,9 +36,7 @@ class Resolver:
         assert isinstance(condition, Condition)
         edits: tuple[tuple[NeuronEdit, ...], ...] = ()
         if condition.kind != "no_edit":
-            edits = tuple(
-                self._edit(n, edit, condition) for n, edit in enumerate(self.stage.spec.edit)
-            )
+            edits = tuple(self._edit(n, edit, condition) for n, edit in enumerate(self.stage.spec.edit))
         return Resolved(edits, self._held())
 
     def neurons(self, number: int, condition: Condition) -> list[Address]:
@@ -51,9 +49,7 @@ class Resolver:
             ref: NeuronsRef | None = spec.neurons
             if ref is None:
                 raise RunError("an edit outside a set is not built yet")
-            own = resolve_neurons(
-                self.experiment, ref, condition.owner, self.rankings, axes, self.n_layers
-            )
+            own = resolve_neurons(self.experiment, ref, condition.owner, self.rankings, axes, self.n_layers)
             if condition.kind == "random_neurons":
                 own = draw_random(
                     own,

@@ -32,8 +32,10 @@ from runner.show import plan_text
 from runner.stages import ask_stage, localize_stage, means_of
 from runner.store import RunFolder
 from runner.summaries import count_asked, left_out, summarise
+from specs.language.conditions import text as condition_text
 from specs.language.dump import to_yaml
-from specs.language.errors import RunSpecError
+from specs.language.errors import RunError, RunSpecError
+from specs.language.experiment import Condition as KnownRule
 from specs.language.experiment import Experiment
 from specs.language.load import Cell, Loaded
 from specs.language.results import (
@@ -192,7 +194,7 @@ def _ask(
         ask=list(stage.spec.ask),
         n_asked=n_asked,
         n_known=n_known,
-        known_rule=rule,
+        known_rule="any" if rule is None else condition_text(rule),
         summaries=summarise(rows, stage.spec.measure, axes, experiment.seed),
         texts=injected_texts(stage, rows),
         controls=dict(stage.controls),
@@ -202,10 +204,16 @@ def _ask(
     return rows
 
 
-def rule_of(experiment: Experiment, stage: AskStage) -> str:
-    """Give the rule by which the stage's questions count as known."""
-    rules = {known_rule(experiment.prompts[s].known) for s in stage.spec.ask if s in experiment.prompts}
-    return sorted(rules)[0] if rules else "pass@5"
+def rule_of(experiment: Experiment, stage: AskStage) -> KnownRule | None:
+    """Give the rule by which the stage's questions count as known; sets that differ in it cannot be mixed."""
+    rules = {s: known_rule(experiment.prompts[s].known if s in experiment.prompts else None) for s in stage.spec.ask}
+    different = list(dict.fromkeys(rules.values()))
+    if len(different) > 1:
+        raise RunError(
+            f"'{stage.name}' asks sets with different rules for what is known ({', '.join(rules)})",
+            remedy="give them the same `known:`, or ask them in two interventions",
+        )
+    return different[0]
 
 
 def _named(found: Sequence[LeftOut], name: str) -> list[LeftOut]:
@@ -232,9 +240,7 @@ def edited_neurons(stage: AskStage, resolver: Resolver, owner: str, draw: int | 
     points = {tuple((k, v) for k, v in row.axes) for row in stage.rows if row.condition == "edit"}
     found: dict[str, None] = {}
     for point in sorted(points, key=repr):
-        condition = Condition(
-            stage.name, "edit" if draw is None else "random_neurons", owner, draw or 0, tuple(point)
-        )
+        condition = Condition(stage.name, "edit" if draw is None else "random_neurons", owner, draw or 0, tuple(point))
         for number in range(len(stage.spec.edit)):
             for address in resolver.neurons(number, condition):
                 found[str(address)] = None
@@ -346,11 +352,7 @@ def ranking_result(stage: LocalizeStage, data: Any) -> Ranking:
     winners: dict[str, list[str]] = {}
     for owner, group_record in groups.items():
         winners.setdefault(group_record.neurons[0].address, []).append(owner)
-    shared = {
-        address: owners
-        for address, owners in winners.items()
-        if len({groups[o].entity for o in owners}) > 1
-    }
+    shared = {address: owners for address, owners in winners.items() if len({groups[o].entity for o in owners}) > 1}
     spec = stage.spec
     n_entities = len({g.entity for g in groups.values()})
     return Ranking(

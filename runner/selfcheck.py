@@ -158,9 +158,7 @@ class _Run:
         return float(abs(self.outcome.logps[i] - other.outcome.logps[j]).max())
 
 
-def _run(
-    engine: Engine, job: Job, resolve: Callable[[Hashable], Resolved] | None, mode: Mode | None = None
-) -> _Run:
+def _run(engine: Engine, job: Job, resolve: Callable[[Hashable], Resolved] | None, mode: Mode | None = None) -> _Run:
     values: dict[int, np.ndarray] = {}
 
     def keep(reading: Reading) -> None:
@@ -192,9 +190,7 @@ def _extreme(evidence: _Evidence) -> _Verdict:
 
 def _leak(evidence: _Evidence) -> _Verdict:
     calm, wild = evidence.calm, evidence.wild
-    figure = max(
-        max(calm.moved(i, wild, i), float(abs(calm.values[i] - wild.values[i]).max())) for i in (0, 1)
-    )
+    figure = max(max(calm.moved(i, wild, i), float(abs(calm.values[i] - wild.values[i]).max())) for i in (0, 1))
     return figure == 0.0, figure, 0.0, "an edit in one branch must leave every other bit of the row"
 
 
@@ -265,9 +261,7 @@ def _freeze(evidence: _Evidence) -> _Verdict:
         sequences.append(replace(free, condition=f"held {free.condition}", twin=0, frozen=(("last", last),)))
     edit = Resolved((_edit("set", engine, 1e3, layer=0),))
     width = engine.place("mlp.out", engine.n_layers - 1).width
-    later = tuple(
-        n for n in range(1, engine.n_layers) if engine.place("mlp.out", n).width == width
-    )
+    later = tuple(n for n in range(1, engine.n_layers) if engine.place("mlp.out", n).width == width)
     everything = {(site, n): ("last",) for site in ("attn.out", SITE) for n in range(engine.n_layers)}
     held = {
         "held before": Held(everything),

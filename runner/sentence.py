@@ -89,9 +89,7 @@ def _cell(results: Results, group: RankingGroup) -> str:
     rivals = [key for key in rivals if ranking.groups[key].entity != group.entity]
     if rivals:
         names = _listed([ranking.groups[key].label for key in rivals])
-        return (
-            f"{best.address} ranks first for {group.label} but also for {names}, so it is nobody's own cell"
-        )
+        return f"{best.address} ranks first for {group.label} but also for {names}, so it is nobody's own cell"
     if best.dominance is None:
         return f"{best.address} ranks first for {group.label} by {ranking.metric.replace('_', ' ')}"
     if best.dominance < STANDS_OUT:
@@ -137,9 +135,7 @@ def _silencing(results: Results, done: InterventionResult, owner: str, group: Ra
     text = f"{how} takes {name} from {_number(effect.base)} to {found}"
     if effect.verdict == "unspecific":
         assert effect.others is not None
-        return (
-            f"{text}, but that of others to {_number(effect.others.mean)} too, so the effect is not specific"
-        )
+        return f"{text}, but that of others to {_number(effect.others.mean)} too, so the effect is not specific"
     if effect.verdict == "placebo":
         who, value = _strongest_control(results, done, owner, effect)
         return f"{text}, but {who} takes it to {_number(value)} as well, so it is no more than a placebo"
@@ -227,18 +223,12 @@ def _controls(effect: _Effect) -> tuple[float, ...]:
     return (*effect.random, *([effect.wrong] if effect.wrong is not None else []))
 
 
-def _strongest_control(
-    results: Results, done: InterventionResult, owner: str, effect: _Effect
-) -> tuple[str, float]:
+def _strongest_control(results: Results, done: InterventionResult, owner: str, effect: _Effect) -> tuple[str, float]:
     """Find the control whose value is furthest along the way of the edit, and name it."""
     assert effect.target.mean is not None
     sign = 1 if effect.target.mean > effect.base else -1
     several = len(done.neurons.get(owner, [])) > 1
-    kind = (
-        ("random set of neurons", "random sets of neurons")
-        if several
-        else ("random neuron", "random neurons")
-    )
+    kind = ("random set of neurons", "random sets of neurons") if several else ("random neuron", "random neurons")
     n = len(effect.random)
     named = f"one of {_count(n)} {kind[1]}" if n > 1 else f"a {kind[0]}"
     found = [(named, mean) for mean in effect.random]
@@ -328,9 +318,7 @@ def _measures(done: InterventionResult, preferred: Iterable[str]) -> list[str]:
     return [m for word in preferred for m in done.measures if m.split("@")[0] == word]
 
 
-def _all(
-    done: InterventionResult, owner: str, condition: ConditionName, role: Role, measure: str
-) -> list[Summary]:
+def _all(done: InterventionResult, owner: str, condition: ConditionName, role: Role, measure: str) -> list[Summary]:
     return [
         s
         for s in done.summaries
@@ -399,9 +387,7 @@ def _doing(done: InterventionResult, point: Point, what: str) -> str:
     rest: list[str] = []
     for axis, value in point.items():
         if axis == "scale":
-            said.append(
-                f"silencing {what} (factor 0)" if value == 0 else f"multiplying {what} by {_factor(value)}"
-            )
+            said.append(f"silencing {what} (factor 0)" if value == 0 else f"multiplying {what} by {_factor(value)}")
         elif axis == "set":
             said.append(f"setting {what} to {_factor(value)}")
         elif axis == "times":
@@ -416,9 +402,7 @@ def _doing(done: InterventionResult, point: Point, what: str) -> str:
 def _draws(done: InterventionResult, owner: str, means: Sequence[float]) -> str:
     """Name the draws: ``five random neurons``, or sets of neurons where several are edited."""
     if len(done.neurons.get(owner, [])) > 1:
-        return (
-            "a random set of neurons" if len(means) == 1 else f"{_count(len(means))} random sets of neurons"
-        )
+        return "a random set of neurons" if len(means) == 1 else f"{_count(len(means))} random sets of neurons"
     return "a random neuron" if len(means) == 1 else f"{_count(len(means))} random neurons"
 
 

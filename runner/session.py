@@ -32,9 +32,7 @@ Shown = tuple[Callable[[Console], None], dict[str, Any]]
 """How to print the end of a run, and the same as data."""
 
 
-def run_all(
-    loaded: Loaded, *, out: Path, tracking_uri: str | None, track: bool, quiet: bool
-) -> list[Shown]:
+def run_all(loaded: Loaded, *, out: Path, tracking_uri: str | None, track: bool, quiet: bool) -> list[Shown]:
     """Run every cell of a spec, write its folder and report, and mirror it in MLflow.
 
     The folder is written before MLflow is asked: a store that does not answer costs no result.
@@ -177,9 +175,7 @@ def check_deep(loaded: Loaded) -> list[Problem]:
         items += [i for s in plan.ask for i in s.left_out]
         for item in items:
             origin = cell.origins.at(*item.where.split("."))
-            problems.append(
-                Problem(f"{where}{item.what}: {item.reason}", item.where, origin, "model", "warning")
-            )
+            problems.append(Problem(f"{where}{item.what}: {item.reason}", item.where, origin, "model", "warning"))
         for stage in plan.localize:
             least = stage.spec.min_prompts or 8
             for owner, members in stage.groups.items():
@@ -312,5 +308,3 @@ def open_ui(tracking_uri: str | None, port: int, console: Console) -> int:
         return subprocess.call(command.arguments, env={**os.environ, **command.environment})
     except KeyboardInterrupt:
         return 0
-
-

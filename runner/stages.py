@@ -9,12 +9,21 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from runner.localization.localize import KEPT, localize
+from runner.cache import Kept
+from runner.localization.localize import (
+    KEPT,
+    Baseline,
+    new_ranking,
+    rank_owners,
+    rank_randomly,
+    read_baseline,
+    require_prompts,
+)
 from runner.localization.ranking import GroupData, RankingData
 from runner.model import Machine
 from runner.plan import AskStage, LocalizeStage, MeanStage
@@ -43,86 +52,106 @@ def job_digest(job: Job) -> str:
 def localize_stage(
     machine: Machine, stage: LocalizeStage, experiment: Experiment, reporter: Reporter
 ) -> tuple[RankingData, Stage]:
-    """Rank, or read the ranking from the cache."""
-    spec = stage.spec
-    key = machine.stage_key(
-        {
-            "stage": "localize",
-            "metric": spec.metric,
-            "std_floor": spec.std_floor,
-            "groups": {owner: list(members) for owner, members in stage.groups.items()},
-            "baseline": list(stage.baseline),
-            "kept": KEPT,
-            "seed": [experiment.seed, stage.name] if spec.metric == "random" else None,
-            "job": job_digest(stage.job),
-        }
-    )
-    found = machine.cache.get(key)
+    """Rank, taking from the cache the baseline and every owner that has been ranked on the same prompts.
+
+    The baseline and each owner are entries of their own: a new entity costs its own prompts and no more, and two
+    rankings of one spec that share owners agree to the last digit.
+    """
     started = time.perf_counter()
-    if found is not None:
-        reporter.stage(stage.name, None)
-        data = _ranking_from(stage, found.arrays, found.meta)
-        record = stage_record(stage.name, machine, stage.job, time.perf_counter() - started, reused=True)
-        reporter.done(stage.name, reused=True)
-        return data, record
-    engine = machine.engine(reporter)
+    if stage.spec.metric == "random":
+        data = new_ranking(stage, None)
+        width = machine.widths()[(stage.job.sites[0], stage.layers[0])]
+        data.groups.update(rank_randomly(width, stage, experiment.seed))
+        return data, stage_record(stage.name, machine, stage.job, 0.0, reused=False, note="runs nothing")
+    require_prompts(stage)
     reporter.stage(stage.name, machine.nodes(stage.job))
-    data, outcome = localize(engine, stage, seed=experiment.seed, progress=reporter.advance)
-    machine.cache.put(key, *_ranking_to(data))
-    notes = "; ".join(outcome.notes) if outcome else "runs nothing"
-    record = stage_record(
-        stage.name, machine, stage.job, time.perf_counter() - started, reused=False, note=notes
-    )
-    reporter.done(stage.name, note=notes)
-    return data, record
-
-
-def _ranking_to(data: RankingData) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    arrays: dict[str, np.ndarray] = {}
-    meta: dict[str, Any] = {"n_baseline": data.n_baseline, "owners": list(data.groups), "groups": []}
-    if data.baseline_mean is not None and data.baseline_std is not None:
-        arrays["baseline.mean"], arrays["baseline.std"] = data.baseline_mean, data.baseline_std
-    for n, group in enumerate(data.groups.values()):
-        for name in ("score", "mean", "std", "mean_z", "std_z"):
-            values = getattr(group, name)
-            if values is not None:
-                arrays[f"{n}.{name}"] = values
-        meta["groups"].append(
+    place = machine.stage_key({"stage": "baseline", **_sequences(stage, stage.baseline)})
+    baseline, notes = _baseline(machine, stage, place, reporter)
+    keys = {
+        owner: machine.stage_key(
             {
-                "floor": group.floor,
-                "n_prompts": group.n_prompts,
-                "prompts": group.prompts,
-                "values": [[layer, neuron, values] for (layer, neuron), values in group.values.items()],
+                "stage": "ranking",
+                "metric": stage.spec.metric,
+                "std_floor": stage.spec.std_floor,
+                "kept": KEPT,
+                "baseline": place if stage.baseline else None,
+                **_sequences(stage, members),
             }
         )
-    return arrays, meta
+        for owner, members in stage.groups.items()
+    }
+    data = new_ranking(stage, baseline)
+    found = {owner: kept for owner, key in keys.items() if (kept := machine.cache.get(key)) is not None}
+    missing = [owner for owner in stage.groups if owner not in found]
+    ranked: dict[str, GroupData] = {owner: _group_from(kept) for owner, kept in found.items()}
+    if missing:
+        engine = machine.engine(reporter)
+        for groups, outcome in rank_owners(engine, stage, missing, baseline, reporter.advance):
+            notes += outcome.notes
+            for owner, group in groups.items():
+                machine.cache.put(keys[owner], *_group_to(group))
+                ranked[owner] = group
+    for owner in stage.groups:
+        ranked[owner].prompts = [stage.prompts[i].text.text for i in stage.groups[owner]]
+        data.groups[owner] = ranked[owner]
+    if found and missing:
+        notes.append(f"{len(found)} of {len(stage.groups)} owners reused")
+    seconds = time.perf_counter() - started
+    note = "; ".join(notes)
+    reporter.done(stage.name, reused=not missing, note=note)
+    return data, stage_record(stage.name, machine, stage.job, seconds, reused=not missing, note=note)
 
 
-def _ranking_from(stage: LocalizeStage, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> RankingData:
-    data = RankingData(
-        stage.name,
-        stage.spec.metric,
-        stage.job.sites[0],
-        stage.layers,
-        stage.spec.top or 1,
-        {},
-        arrays.get("baseline.mean"),
-        arrays.get("baseline.std"),
-        int(meta["n_baseline"]),
+def _sequences(stage: LocalizeStage, members: Sequence[int]) -> dict[str, Any]:
+    """Give what determines the values read on some sequences: tokens, positions, site and layers."""
+    sequences = [stage.job.sequences[i] for i in members]
+    return {
+        "tokens": [list(s.ids) for s in sequences],
+        "read": [list(s.read) for s in sequences],
+        "sites": list(stage.job.sites),
+        "layers": list(stage.job.layers),
+    }
+
+
+def _baseline(
+    machine: Machine, stage: LocalizeStage, place: str, reporter: Reporter
+) -> tuple[Baseline | None, list[str]]:
+    if not stage.baseline:
+        return None, []
+    kept = machine.cache.get(place)
+    if kept is not None:
+        return _baseline_from(kept), []
+    baseline, outcome = read_baseline(machine.engine(reporter), stage, reporter.advance)
+    machine.cache.put(place, {"mean": baseline.mean, "std": baseline.std}, {"n_prompts": baseline.n_prompts})
+    return baseline, list(outcome.notes)
+
+
+def _baseline_from(kept: Kept) -> Baseline:
+    arrays: dict[str, Any] = kept.arrays
+    return Baseline(arrays["mean"], arrays["std"], int(kept.meta["n_prompts"]))
+
+
+STATISTICS = ("score", "mean", "std", "mean_z", "std_z")
+
+
+def _group_to(group: GroupData) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    arrays = {name: values for name in STATISTICS if (values := getattr(group, name)) is not None}
+    values = [[layer, neuron, numbers] for (layer, neuron), numbers in group.values.items()]
+    return arrays, {"floor": group.floor, "n_prompts": group.n_prompts, "values": values}
+
+
+def _group_from(kept: Kept) -> GroupData:
+    arrays: dict[str, Any] = kept.arrays
+    return GroupData(
+        arrays["score"],
+        arrays.get("mean"),
+        arrays.get("std"),
+        arrays.get("mean_z"),
+        arrays.get("std_z"),
+        floor=kept.meta["floor"],
+        n_prompts=int(kept.meta["n_prompts"]),
+        values={(int(layer), int(neuron)): numbers for layer, neuron, numbers in kept.meta["values"]},
     )
-    for n, (owner, group) in enumerate(zip(meta["owners"], meta["groups"], strict=True)):
-        parts = {name: arrays.get(f"{n}.{name}") for name in ("score", "mean", "std", "mean_z", "std_z")}
-        score = parts.pop("score")
-        assert score is not None
-        data.groups[owner] = GroupData(
-            score,
-            **parts,
-            floor=group["floor"],
-            n_prompts=int(group["n_prompts"]),
-            values={(int(la), int(ne)): values for la, ne, values in group["values"]},
-            prompts=list(group["prompts"]),
-        )
-    return data
 
 
 def means_of(machine: Machine, stage: AskStage, reporter: Reporter) -> tuple[Any, Stage]:
@@ -146,9 +175,7 @@ def means_of(machine: Machine, stage: AskStage, reporter: Reporter) -> tuple[Any
         reporter.stage(name, machine.nodes(means.job))
         values, _ = mean_values(engine, means, progress=reporter.advance)
         keys = list(dict.fromkeys(means.members.values()))
-        arrays = {
-            f"{site}|{layer}": np.stack([vectors[k] for k in keys]) for (site, layer), vectors in values.items()
-        }
+        arrays = {f"{site}|{layer}": np.stack([vectors[k] for k in keys]) for (site, layer), vectors in values.items()}
         machine.cache.put(key, arrays, {"keys": [list(k) for k in keys]})
     else:
         reporter.stage(name, None)
@@ -163,9 +190,7 @@ def means_of(machine: Machine, stage: AskStage, reporter: Reporter) -> tuple[Any
     return values, record
 
 
-def ask_stage(
-    machine: Machine, stage: AskStage, resolver: Resolver, reporter: Reporter
-) -> tuple[Any, Stage]:
+def ask_stage(machine: Machine, stage: AskStage, resolver: Resolver, reporter: Reporter) -> tuple[Any, Stage]:
     """Run an intervention's job, or read its scores from the cache."""
     from runner.execute import Outcome
 

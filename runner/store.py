@@ -121,9 +121,7 @@ class RunFolder:
         with refusals(self.path, REMEDY):
             path.parent.mkdir(exist_ok=True)
             with whole(path) as scratch, scratch.open("wb") as file:
-                np.savez(
-                    file, allow_pickle=False, **{key: np.asarray(array) for key, array in arrays.items()}
-                )
+                np.savez(file, allow_pickle=False, **{key: np.asarray(array) for key, array in arrays.items()})
         return path
 
     def table(self, axes: Mapping[str, Sequence[float | str]], measures: Sequence[str]) -> LongTable:

@@ -121,9 +121,7 @@ def left_out(rows: Sequence[Row], measures: Sequence[str]) -> list[LeftOut]:
         for measure in numeric:
             if row.values[measure] is None:
                 undefined[where, f"{measure} of {what}", row.reasons[measure]] += 1
-    listed = [
-        LeftOut(what=what, reason=reason, where=where) for (where, what), reason in sorted(unknown.items())
-    ]
+    listed = [LeftOut(what=what, reason=reason, where=where) for (where, what), reason in sorted(unknown.items())]
     listed += [
         LeftOut(what=what, reason=f"{reason} ({n} {'row' if n == 1 else 'rows'})", where=where)
         for (where, what, reason), n in sorted(undefined.items())
@@ -338,9 +336,7 @@ def _per_relation(per_unit: Ints, values: Floats, relation: Ints) -> tuple[Ints,
     )
 
 
-def _draws(
-    per_draw: Ints, values: Floats, table: _Table, star_of: Ints
-) -> dict[tuple[int, int], list[float]]:
+def _draws(per_draw: Ints, values: Floats, table: _Table, star_of: Ints) -> dict[tuple[int, int], list[float]]:
     """Give the mean of each draw, in their order, for every group that has several."""
     cell, unit, draw = per_draw
     own = table.relation[unit]

@@ -86,7 +86,8 @@ def _points(intervention: InterventionResult) -> list[dict[str, float | str]]:
         return []
     name, values = axes[0]
     wanted = [v for v in values if v in SHOWN] if name == "scale" else []
-    chosen: list[float | str] = [*wanted] or (values if len(values) <= 5 else [values[0], values[len(values) // 2], values[-1]])
+    few = values if len(values) <= 5 else [values[0], values[len(values) // 2], values[-1]]
+    chosen: list[float | str] = [*wanted] or few
     return [{name: v} for v in chosen]
 
 
@@ -190,8 +191,7 @@ def as_json(results: Results, paths: dict[str, str]) -> dict[str, Any]:
             for ranking in results.rankings.values()
         },
         "interventions": {
-            i.name: [s.model_dump() for s in i.summaries if s.relation is None]
-            for i in results.interventions.values()
+            i.name: [s.model_dump() for s in i.summaries if s.relation is None] for i in results.interventions.values()
         },
         "analyses": {a.name: a.figures for a in results.analyses.values()},
         "claims": [c.model_dump() for c in results.claims],

@@ -118,5 +118,3 @@ class Terminal(Quiet):
 def reporter_for(console: Console, *, quiet: bool) -> Quiet:
     """Choose bars where somebody watches, silence elsewhere."""
     return Terminal(console) if console.is_terminal and not quiet else Quiet()
-
-

@@ -167,9 +167,7 @@ def ui_command(tracking_uri: str | None, port: int = 5000, *, runs: Path = Path(
 # -- writing ---------------------------------------------------------------------------------------------
 
 
-def _mirror(
-    folder: Path, results: Results, uri: str, experiment: str, figures: Mapping[str, bytes]
-) -> Tracked:
+def _mirror(folder: Path, results: Results, uri: str, experiment: str, figures: Mapping[str, bytes]) -> Tracked:
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(tracking_uri=uri)
@@ -218,9 +216,7 @@ def _experiment(client: Any, name: str, artifacts: str | None) -> str:
             if found is None:
                 raise
     if found.lifecycle_stage != "active":
-        raise RunError(
-            f"the experiment '{name}' has been deleted; restore it with `mlflow experiments restore`"
-        )
+        raise RunError(f"the experiment '{name}' has been deleted; restore it with `mlflow experiments restore`")
     return str(found.experiment_id)
 
 
@@ -317,9 +313,7 @@ def _typed(table: Table) -> Any:
     """Make a data frame whose missing numbers are null and whose whole numbers stay whole."""
     import pandas as pd
 
-    return pd.DataFrame(
-        {name: pd.Series(values, dtype=object) for name, values in table.items()}
-    ).infer_objects()
+    return pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in table.items()}).infer_objects()
 
 
 def _is_kept(path: Path, folder: Path) -> bool:

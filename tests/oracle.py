@@ -46,9 +46,7 @@ def projections(model: Any, pattern: re.Pattern[str]) -> dict[int, torch.nn.Modu
     return found
 
 
-def run_alone(
-    model: Any, ids: Sequence[int], edits: Sequence[Edit] = ()
-) -> tuple[dict[int, Tensor], Tensor]:
+def run_alone(model: Any, ids: Sequence[int], edits: Sequence[Edit] = ()) -> tuple[dict[int, Tensor], Tensor]:
     """Run one prompt: layer -> input of the down projection ``[n_tokens, d_mlp]``, and log probabilities
     ``[n_tokens, vocabulary]`` in float64."""
     seen: dict[int, Tensor] = {}

@@ -16,6 +16,9 @@ import torch
 
 __all__ = ["TINY", "TINY_MOE", "TINY_UNTREELIKE", "VOCABULARY", "WINDOW", "tiny_config", "tiny_model"]
 
+torch.set_num_threads(1)
+"""Models this small gain nothing from threads, and on a busy machine lose most of their time to them."""
+
 VOCABULARY = 64
 WINDOW = 4
 """Tokens a layer with a sliding window sees, its own included."""
@@ -34,9 +37,7 @@ _STANDARD: Mapping[str, Any] = MappingProxyType(
     }
 )
 _GROUPED: Mapping[str, Any] = MappingProxyType({**_STANDARD, "num_key_value_heads": 2, "head_dim": 8})
-_GPT: Mapping[str, Any] = MappingProxyType(
-    {**_COMMON, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64}
-)
+_GPT: Mapping[str, Any] = MappingProxyType({**_COMMON, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64})
 _FALCON = {**_COMMON, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
 _MIXED = {
     "sliding_window": WINDOW,
@@ -252,8 +253,9 @@ def tiny_model(
     from transformers import AutoModelForCausalLM
 
     options = {} if attention is None else {"attn_implementation": attention}
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
+        torch.manual_seed(seed)  # some vectors start at random
         model = AutoModelForCausalLM.from_config(tiny_config(name, **changes), **options)
     _randomise(model, torch.Generator().manual_seed(seed))
     return model.to(dtype).eval().requires_grad_(False)

@@ -15,9 +15,7 @@ __all__ = ["agreement"]
 COLUMNS = ["entity", "reference", "variant", "form", "winner", "same", "rank of reference", "relative score"]
 
 
-def agreement(
-    name: str, spec: AnalysisSpec, results: Results, rankings: Mapping[str, WholeRanking]
-) -> AnalysisResult:
+def agreement(name: str, spec: AnalysisSpec, results: Results, rankings: Mapping[str, WholeRanking]) -> AnalysisResult:
     """Compare the winner of every other form of a name with that of the name itself, the reference.
 
     One row for each entity and variant. ``rank of reference`` is the place of the reference in the
@@ -28,16 +26,12 @@ def agreement(
     """
     assert spec.agreement is not None
     if spec.across != "variant":
-        raise RunError(
-            f"'{name}': agreement across {spec.across} is not built yet", remedy="write `across: variant`"
-        )
+        raise RunError(f"'{name}': agreement across {spec.across} is not built yet", remedy="write `across: variant`")
     ranking = results.rankings.get(spec.agreement)
     if ranking is None:
         raise RunError(f"'{name}' compares '{spec.agreement}', which was not ranked")
     whole = rankings[spec.agreement]
-    names: dict[str | None, RankingGroup] = {
-        g.entity: g for g in ranking.groups.values() if g.variant is None
-    }
+    names: dict[str | None, RankingGroup] = {g.entity: g for g in ranking.groups.values() if g.variant is None}
     rows: list[list[str | float | int | bool | None]] = []
     for key, group in ranking.groups.items():
         if group.variant is None:

@@ -16,9 +16,7 @@ __all__ = ["profile"]
 COLUMNS = ["site", "layer", "neurons", "different"]
 
 
-def profile(
-    name: str, spec: AnalysisSpec, results: Results, rankings: Mapping[str, WholeRanking]
-) -> AnalysisResult:
+def profile(name: str, spec: AnalysisSpec, results: Results, rankings: Mapping[str, WholeRanking]) -> AnalysisResult:
     """Count the neurons of a set by site and layer.
 
     ``neurons`` counts one for every owner, ``different`` counts a neuron that several owners share once.
@@ -50,9 +48,7 @@ def profile(
         verb="profile",
         of=spec.profile,
         columns=COLUMNS,
-        rows=[
-            [site, layer, counts[site, layer], different[site, layer]] for site in sites for layer in layers
-        ],
+        rows=[[site, layer, counts[site, layer], different[site, layer]] for site in sites for layer in layers],
         sentence=_sentence(per_layer, len(chosen), len(set(chosen)), len(groups)),
         figures={
             **{f"L{layer}": float(n) for layer, n in per_layer.items()},

@@ -62,6 +62,4 @@ def _unspaced(character: str) -> bool:
     import unicodedata
 
     name = unicodedata.name(character, "")
-    return name.startswith(
-        ("CJK ", "HIRAGANA ", "KATAKANA ", "THAI ", "LAO ", "KHMER ", "MYANMAR ", "HANGUL ")
-    )
+    return name.startswith(("CJK ", "HIRAGANA ", "KATAKANA ", "THAI ", "LAO ", "KHMER ", "MYANMAR ", "HANGUL "))

@@ -134,28 +134,21 @@ def refuse_unsupported(config: PretrainedConfig, name: str) -> None:
                     "so that no module carries the activation of one neuron",
                     remedy="choose a dense model of the same family",
                 )
-    if senses := [
-        key.removesuffix("_config") for key in _OTHER_SENSES if getattr(config, key, None) is not None
-    ]:
+    if senses := [key.removesuffix("_config") for key in _OTHER_SENSES if getattr(config, key, None) is not None]:
         raise ModelError(
-            f"{name} is a multi-modal model (text and {', '.join(senses)}): "
-            "its language model is wrapped in another",
+            f"{name} is a multi-modal model (text and {', '.join(senses)}): its language model is wrapped in another",
             remedy="choose the text-only checkpoint of the same family",
         )
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError(f"{name} is an encoder-decoder model; run-spec runs decoder-only language models")
     if packing := getattr(config, "quantization_config", None):
-        method = (
-            packing.get("quant_method") if isinstance(packing, dict) else getattr(packing, "quant_method", "")
-        )
+        method = packing.get("quant_method") if isinstance(packing, dict) else getattr(packing, "quant_method", "")
         raise ModelError(
             f"the weights of {name} are packed ({method}): their layers are not plain linear maps",
             remedy="choose the unquantised checkpoint, or a GGUF file, which is unpacked on loading",
         )
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise ModelError(
-            f"{name} (type '{config.model_type}') is not a language model that transformers can load"
-        )
+        raise ModelError(f"{name} (type '{config.model_type}') is not a language model that transformers can load")
 
 
 def read_tokenizer(folder: Path, name: str) -> PreTrainedTokenizerFast:
@@ -211,9 +204,7 @@ def read_model(
             ) from error
         except Exception as error:
             raise _unreadable("model", name, error, attention) from error
-    missing = sorted(
-        {*report.get("missing_keys", ()), *(str(key) for key in report.get("mismatched_keys", ()))}
-    )
+    missing = sorted({*report.get("missing_keys", ()), *(str(key) for key in report.get("mismatched_keys", ()))})
     if missing:
         raise ModelError(
             f"the files of {name} lack {len(missing)} of the model's weights ({', '.join(missing[:3])}"
@@ -222,9 +213,7 @@ def read_model(
         )
     remarks = []
     if unexpected := sorted(report.get("unexpected_keys", ())):
-        remarks.append(
-            f"{len(unexpected)} tensors in the files are not part of the model ({unexpected[0]}, ...)"
-        )
+        remarks.append(f"{len(unexpected)} tensors in the files are not part of the model ({unexpected[0]}, ...)")
     model.eval()
     model.requires_grad_(False)
     return model, remarks
@@ -297,9 +286,7 @@ def _gguf_tokenizer(file: Path, name: str) -> tuple[PreTrainedTokenizerFast, str
         )
     with quiet():
         try:
-            tokenizer = PreTrainedTokenizerFast.from_pretrained(
-                file.parent, gguf_file=file.name, local_files_only=True
-            )
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(file.parent, gguf_file=file.name, local_files_only=True)
         except Exception as error:
             raise _unreadable("tokenizer in the GGUF file", name, error) from error
     backend = tokenizer.backend_tokenizer

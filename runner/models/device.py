@@ -54,9 +54,7 @@ def pick_device(text: str = "auto") -> DeviceChoice:
     mps = ["mps"] if torch.backends.mps.is_available() else []
     if word == "auto":
         if cuda:
-            return DeviceChoice(
-                torch.device("cuda:0"), f"auto: the first GPU ({torch.cuda.get_device_name(0)})"
-            )
+            return DeviceChoice(torch.device("cuda:0"), f"auto: the first GPU ({torch.cuda.get_device_name(0)})")
         if mps:
             return DeviceChoice(torch.device("mps"), "auto: the Apple GPU")
         return DeviceChoice(torch.device("cpu"), "auto: there is no GPU that torch can use")
@@ -65,12 +63,8 @@ def pick_device(text: str = "auto") -> DeviceChoice:
     name = "cuda:0" if word == "cuda" else word
     here = ["cpu", *cuda, *mps]
     if name not in here:
-        built = (
-            "" if torch.version.cuda or not name.startswith("cuda") else "; this torch is built without CUDA"
-        )
-        raise ModelError(
-            f"there is no device '{text}' here", remedy=f"this machine has {', '.join(here)}{built}"
-        )
+        built = "" if torch.version.cuda or not name.startswith("cuda") else "; this torch is built without CUDA"
+        raise ModelError(f"there is no device '{text}' here", remedy=f"this machine has {', '.join(here)}{built}")
     return DeviceChoice(torch.device(name), "as asked")
 
 
@@ -88,9 +82,7 @@ def pick_dtype(text: str, device: torch.device) -> DtypeChoice:
     if word == "auto":
         return _auto_dtype(device)
     if word not in _DTYPES:
-        raise ModelError(
-            f"unknown dtype '{text}'", remedy="write auto, float32, bfloat16, float16 or float64"
-        )
+        raise ModelError(f"unknown dtype '{text}'", remedy="write auto, float32, bfloat16, float16 or float64")
     dtype: torch.dtype = getattr(torch, _DTYPES[word])
     if device.type == "mps" and dtype is torch.float64:
         raise ModelError("an Apple GPU has no float64", remedy="write device: cpu, or dtype: float32")
@@ -107,15 +99,11 @@ def _auto_dtype(device: torch.device) -> DtypeChoice:
             return DtypeChoice(torch.bfloat16, "auto: the GPU computes in bfloat16")
         return DtypeChoice(torch.float32, "auto: the GPU has no native bfloat16")
     if device.type == "mps":
-        return DtypeChoice(
-            torch.float32, "auto: float32 on Apple GPUs, since float16 overflows in some models"
-        )
+        return DtypeChoice(torch.float32, "auto: float32 on Apple GPUs, since float16 overflows in some models")
     feature = _cpu_bfloat16()
     if feature:
         return DtypeChoice(torch.bfloat16, f"auto: the CPU computes in bfloat16 ({feature})")
-    return DtypeChoice(
-        torch.float32, "auto: the CPU has neither AVX512-BF16 nor AMX, so bfloat16 would be slow"
-    )
+    return DtypeChoice(torch.float32, "auto: the CPU has neither AVX512-BF16 nor AMX, so bfloat16 would be slow")
 
 
 def _cpu_bfloat16() -> str | None:

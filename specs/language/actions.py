@@ -79,9 +79,7 @@ class Times(Block):
 
     times: NumberOrRange = Field(description="The multiples.")
     of: Annotated[
-        Annotated[
-            ValueWord, word("source", ValueWord, ", {mean: PROMPTS}, {sample: PROMPTS}"), Tag(TAG + "scalar")
-        ]
+        Annotated[ValueWord, word("source", ValueWord, ", {mean: PROMPTS}, {sample: PROMPTS}"), Tag(TAG + "scalar")]
         | Annotated[Source, Tag(TAG + "block")]
         | Annotated[Text, Tag(TAG + "list")],
         Discriminator(shape),
@@ -132,9 +130,9 @@ class Edit(Block):
     neurons: NeuronsRef | None = Field(default=None, description="Which neurons.")
     outside: NeuronsRef | None = Field(default=None, description="All neurons of the site but these.")
     position: PositionsOrEach | None = Field(default=None, description="Where; as read if absent.")
-    in_: Annotated[
-        Literal["activations", "weights"], word("place of an edit", Literal["activations", "weights"])
-    ] = Field(default="activations", alias="in", description="Edit the run or the checkpoint.")
+    in_: Annotated[Literal["activations", "weights"], word("place of an edit", Literal["activations", "weights"])] = (
+        Field(default="activations", alias="in", description="Edit the run or the checkpoint.")
+    )
 
     @model_validator(mode="after")
     def _does_one_thing(self) -> Edit:
@@ -143,9 +141,7 @@ class Edit(Block):
         if len(where) == 2:
             refuse("an edit has `neurons:` or `outside:`, not both", at="outside")
         if not where and not (verb == "add" and isinstance(self.add, str)):
-            refuse(
-                f"`{verb}` needs `neurons:`, what it acts on (or `outside:`, everything but these)", at=verb
-            )
+            refuse(f"`{verb}` needs `neurons:`, what it acts on (or `outside:`, everything but these)", at=verb)
         return self
 
 
@@ -221,9 +217,7 @@ def _target_shape(value: Any) -> str:
 
 def _others_shape(value: Any) -> str:
     if isinstance(value, (list, tuple)):
-        conditions = any(
-            isinstance(v, (Condition, dict)) or (isinstance(v, str) and is_condition(v)) for v in value
-        )
+        conditions = any(isinstance(v, (Condition, dict)) or (isinstance(v, str) and is_condition(v)) for v in value)
         return TAG + ("conditions" if conditions else "names")
     if isinstance(value, int) or (isinstance(value, str) and value.isdecimal()):
         return TAG + "count"
@@ -266,12 +260,10 @@ class Intervention(Block):
         ]
         | None
     ) = Field(default=None, description="Who else is asked; everybody (10 drawn if more than 12) if absent.")
-    unknown: NameOrTexts = Field(
-        default="strangers", description="Names that are the zero of knowledge_score."
+    unknown: NameOrTexts = Field(default="strangers", description="Names that are the zero of knowledge_score.")
+    answers_of: Annotated[Literal["asked", "edited"], word("owner of answers", Literal["asked", "edited"])] | None = (
+        Field(default=None, description="Whose answers are scored; asked, with a placeholder edited.")
     )
-    answers_of: (
-        Annotated[Literal["asked", "edited"], word("owner of answers", Literal["asked", "edited"])] | None
-    ) = Field(default=None, description="Whose answers are scored; asked, with a placeholder edited.")
     measure: Measures = Field(
         default_factory=lambda: ["knowledge_score", "answer_probability"], description="What is measured."
     )

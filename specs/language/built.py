@@ -93,17 +93,13 @@ def _hit(known: Any) -> bool:
 
 
 def _a_value(value: Any) -> bool:
-    return (
-        isinstance(value, (int, float, list)) or value == "own_mean" or not isinstance(value, (str, Source))
-    )
+    return isinstance(value, (int, float, list)) or value == "own_mean" or not isinstance(value, (str, Source))
 
 
 NOT_BUILT: tuple[NotBuilt, ...] = (
     # material
     NotBuilt(ModelSpec, "chat", "`chat:` (chat templates)"),
-    NotBuilt(
-        Experiment, "data", "`data:` (reading tables)", instead="write entities and relations in the spec"
-    ),
+    NotBuilt(Experiment, "data", "`data:` (reading tables)", instead="write entities and relations in the spec"),
     NotBuilt(Experiment, "vectors", "`vectors:`"),
     NotBuilt(Relation, "translations", "`translations:` (questions in other languages)"),
     NotBuilt(PromptSet, "language", "`language:` (questions in other languages)"),
@@ -170,11 +166,7 @@ def not_built(experiment: Experiment, origins: Origins) -> list[Problem]:
                     break
         if isinstance(block, Intervention):
             problems.extend(_asked(block, path, experiment, origins))
-        if (
-            isinstance(block, Freeze)
-            and isinstance(block.to, Source)
-            and not _names(block.to.mean, experiment)
-        ):
+        if isinstance(block, Freeze) and isinstance(block.to, Source) and not _names(block.to.mean, experiment):
             place = (*path, "to", "mean")
             message = f"holding components at the mean over the prompts of {block.to.mean} is not built yet; "
             message += "give names, such as {mean: dummies}"

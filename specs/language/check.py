@@ -145,11 +145,7 @@ class _Translator:
         spelled_out = [told for told in advised if told.startswith("the verb itself")]
         if spelled_out:
             # {op: scale, value: -1} is one mistake
-            advised = {
-                told: keys
-                for told, keys in advised.items()
-                if told in spelled_out or not OPERANDS & set(keys)
-            }
+            advised = {told: keys for told, keys in advised.items() if told in spelled_out or not OPERANDS & set(keys)}
         found = []
         for told, keys in advised.items():
             listing = _and([f"'{key}'" for key in keys])
@@ -175,9 +171,7 @@ class _Translator:
         else:
             listing = [f"`{name}:` ({self.what(block, name)})" for name in fields]
             message = f"{block.noun} needs {_and(listing)}"
-        return Problem(
-            message, path=self.origins.written(*above), origin=self.origins.at(*above), level="schema"
-        )
+        return Problem(message, path=self.origins.written(*above), origin=self.origins.at(*above), level="schema")
 
     def what(self, block: type[Block], field: str) -> str:
         """Say what a field is, from its description."""

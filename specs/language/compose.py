@@ -175,9 +175,7 @@ def _join_bases(bases: Sequence[MappingNode], own: MappingNode, problems: list[P
     return joined
 
 
-def _join_blocks(
-    block: str, bases: Sequence[MappingNode], own: MappingNode, problems: list[Problem]
-) -> MappingNode:
+def _join_blocks(block: str, bases: Sequence[MappingNode], own: MappingNode, problems: list[Problem]) -> MappingNode:
     """Join one block of several bases by name."""
     mine = own.entries.get(block)
     defined = mine.entries if isinstance(mine, MappingNode) else {}

@@ -137,9 +137,7 @@ def holds(condition: Condition, value: float | str | Sequence[float | str] | Non
         return not _equal(wanted, value)
     left, right = _as_number(value), _as_number(wanted)
     if left is None or right is None:
-        raise ValueError(
-            f"`{text(condition)}` compares numbers, and '{wanted if right is None else value}' is none"
-        )
+        raise ValueError(f"`{text(condition)}` compares numbers, and '{wanted if right is None else value}' is none")
     if condition.op == "within":
         distance, tolerance = abs(left - right), condition.tolerance or 0.0
         return distance <= tolerance or math.isclose(distance, tolerance, rel_tol=1e-9)

@@ -49,18 +49,14 @@ def with_metric_defaults(localize: Localize) -> Localize:
     fill["controls"] = RankingControls()
     if localize.threshold is None and localize.mass is None:
         fill["top"] = 1
-    return localize.model_copy(
-        update={name: value for name, value in fill.items() if getattr(localize, name) is None}
-    )
+    return localize.model_copy(update={name: value for name, value in fill.items() if getattr(localize, name) is None})
 
 
 def with_defaults(experiment: Experiment) -> Experiment:
     """Fill in every default that depends on another field."""
     return experiment.model_copy(
         update={
-            "localize": {
-                name: with_metric_defaults(ranking) for name, ranking in experiment.localize.items()
-            },
+            "localize": {name: with_metric_defaults(ranking) for name, ranking in experiment.localize.items()},
             "interventions": {
                 name: done
                 if done.answers_of is not None

@@ -40,11 +40,7 @@ def long_form(value: Any) -> Any:
         plain = {}
         for name, field in type(value).model_fields.items():
             item = getattr(value, name)
-            empty = (
-                isinstance(item, (dict, list))
-                and not item
-                and field.get_default(call_default_factory=True) == item
-            )
+            empty = isinstance(item, (dict, list)) and not item and field.get_default(call_default_factory=True) == item
             if item is not None and not empty:
                 plain[field.alias or name] = long_form(item)
         return plain
@@ -85,9 +81,7 @@ def resolved_hash(experiment: Experiment) -> str:
         for definition in plain.get(block, {}).values():
             if isinstance(definition, dict) and isinstance(definition.get(field), str):
                 definition[field] = _contents(Path(definition[field]))
-    lists = {
-        name: _digest("\n".join(shipped_list(name))) for name in NAMES if name in set(mentions(experiment))
-    }
+    lists = {name: _digest("\n".join(shipped_list(name))) for name in NAMES if name in set(mentions(experiment))}
     return _digest(json.dumps([plain, lists], ensure_ascii=False, separators=(",", ":")))[:12]
 
 

@@ -80,9 +80,7 @@ def display_width(text: str) -> int:
     """Count terminal cells: wide East Asian characters take two, combining marks none."""
     import unicodedata
 
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
-    )
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 class RunSpecError(Exception):

@@ -169,17 +169,13 @@ class Analysis(Block):
     columns: Text | None = Field(default=None, description="Column of the columns (pivot).")
     value: MeasureText | None = Field(default=None, description="Measure in the cells (pivot).")
     slices: Text | None = Field(default=None, description="The intervention with the slices (cumulativity).")
-    between: (
-        Annotated[list[Annotated[Outcome, word("outcome", Outcome)]], Field(min_length=2, max_length=2)]
-        | None
-    ) = Field(default=None, description="The two outcomes compared (difference).")
+    between: Annotated[list[Annotated[Outcome, word("outcome", Outcome)]], Field(min_length=2, max_length=2)] | None = (
+        Field(default=None, description="The two outcomes compared (difference).")
+    )
     of: Text | None = Field(default=None, description="The intervention (difference).")
     per: Text | None = Field(default=None, description="Separately within (difference).")
     test: (
-        Annotated[
-            Literal["wilcoxon", "mannwhitney", "t"], word("test", Literal["wilcoxon", "mannwhitney", "t"])
-        ]
-        | None
+        Annotated[Literal["wilcoxon", "mannwhitney", "t"], word("test", Literal["wilcoxon", "mannwhitney", "t"])] | None
     ) = Field(default=None, description="Which test (difference).")
     classes: dict[Text, Text] | None = Field(default=None, description="Name: pattern (errors).")
 
@@ -232,9 +228,7 @@ class Experiment(Block):
 
     noun = "a spec"
 
-    version: Annotated[Literal[1], BeforeValidator(_read_version)] = Field(
-        description="Version of the language."
-    )
+    version: Annotated[Literal[1], BeforeValidator(_read_version)] = Field(description="Version of the language.")
     name: Text = Field(description="Name of the run; the file's name if absent.")
     description: Text | None = Field(default=None, description="The question this spec asks.")
     seed: Whole = Field(default=0, description="Seed of every random choice.")
@@ -243,9 +237,7 @@ class Experiment(Block):
     model: ModelSpec = Field(description="The model.")
     data: dict[Text, DataFile] = Field(default_factory=dict, description="Tables with facts.")
     entities: dict[Text, Entity] = Field(default_factory=dict, description="Who is asked about.")
-    placeholders: dict[Text, NamesOrFile] = Field(
-        default_factory=dict, description="Names that stand for nobody."
-    )
+    placeholders: dict[Text, NamesOrFile] = Field(default_factory=dict, description="Names that stand for nobody.")
     relations: dict[Text, Relation] = Field(default_factory=dict, description="What is asked.")
     prompts: dict[Text, PromptSet] = Field(default_factory=dict, description="Prompt sets.")
     localize: dict[Text, Localize] = Field(default_factory=dict, description="Rankings of neurons.")

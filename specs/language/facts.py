@@ -336,11 +336,7 @@ def _derived(experiment: Experiment, spec: PromptSet, base: list[_Wording]) -> l
             of=spec.of,
             phrasing=spec.phrasing or ([wording.phrasing] if wording.phrasing else None),
             language=spec.language or ([wording.language] if wording.language else None),
-            variants=spec.variants
-            if spec.variants is not None
-            else [wording.variant]
-            if wording.variant
-            else None,
+            variants=spec.variants if spec.variants is not None else [wording.variant] if wording.variant else None,
         )
         if wording.relation is not None:
             again = list(_one_question(experiment, wording.relation, wording.entity, axes))
@@ -371,9 +367,7 @@ def choose_entities(experiment: Experiment, choice: str | list[str] | EntityFilt
         key = choice.order.removeprefix("-")
         absent = [name for name in chosen if _attribute(experiment, name, key) is None]
         if absent:
-            raise RunError(
-                f"'{absent[0]}' has no '{key}' to be ordered by", remedy="add it under `attributes:`"
-            )
+            raise RunError(f"'{absent[0]}' has no '{key}' to be ordered by", remedy="add it under `attributes:`")
 
         def place(name: str) -> tuple[bool, float, str]:
             value = _attribute(experiment, name, key)
@@ -457,9 +451,7 @@ def entities_of(experiment: Experiment, owner: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def role_of(
-    experiment: Experiment, intervention: Intervention, owner: str
-) -> Callable[[PromptText], Role | None]:
+def role_of(experiment: Experiment, intervention: Intervention, owner: str) -> Callable[[PromptText], Role | None]:
     """Give the function from an asked prompt to its role; None for a prompt that is not asked for this owner.
 
     Targets are whom `target:` names: an entity, a relation, a fact, or conditions on columns; else the owner,
@@ -549,6 +541,4 @@ def _others(experiment: Experiment, intervention: Intervention, owner: str, rest
     if names:
         return [name for name in rest if name in names]
     conditions = [item for item in others if isinstance(item, Condition)]
-    return [
-        name for name in rest if all(holds(c, _attribute(experiment, name, c.quantity)) for c in conditions)
-    ]
+    return [name for name in rest if all(holds(c, _attribute(experiment, name, c.quantity)) for c in conditions)]

@@ -61,9 +61,7 @@ def check_site(value: Any) -> Any:
     if text in SITES or re.fullmatch(r"path:[\w*]+(\.[\w*]+)*", text):
         return text
     if text.startswith("path:"):
-        refuse(
-            f"'{shown(text)}' is not a module path; write path: and its dotted name, path:model.layers.3.mlp"
-        )
+        refuse(f"'{shown(text)}' is not a module path; write path: and its dotted name, path:model.layers.3.mlp")
     near = suggest(text, SITES)
     refuse(f"'{shown(text)}' is not a site{near or '; choose from ' + ', '.join(SITES) + ', path:MODULE'}")
 
@@ -100,10 +98,7 @@ def check_layers(value: Any) -> Any:
             refuse(f"layers {text} run backwards; write {high}%-{low}%")
         return text
     if not text or looks_like_number(text) or re.match(r"[-+.\d][-+.\d%\s]*$", text):
-        refuse(
-            f"'{shown(value)}' are not layers; write 4, 4-9, 80%-100%, or a set of neurons, "
-            "whose layers are meant"
-        )
+        refuse(f"'{shown(value)}' are not layers; write 4, 4-9, 80%-100%, or a set of neurons, whose layers are meant")
     return text
 
 
@@ -247,9 +242,7 @@ def keyed_shape(keys: dict[str, tuple[str, ...]], scalars: Callable[[Any], str] 
         best = max(counts, key=lambda tag: counts[tag])
         if not counts[best]:
             # a key misspelt: the block whose key it is most like; of equals the last
-            near = {
-                tag: sum(nearest(key, names, 0.7) is not None for key in has) for tag, names in keys.items()
-            }
+            near = {tag: sum(nearest(key, names, 0.7) is not None for key in has) for tag, names in keys.items()}
             best = max(reversed(near), key=lambda tag: near[tag])
         return TAG + best
 

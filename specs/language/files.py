@@ -52,17 +52,9 @@ class FileReader:
             root = with_entry(root, block, definitions)
         return root, problems
 
-    def _definition(
-        self, block: str, field: str, name: str, definition: Node, problems: list[Problem]
-    ) -> Node:
+    def _definition(self, block: str, field: str, name: str, definition: Node, problems: list[Problem]) -> Node:
         short = isinstance(definition, ScalarNode) and block in ("placeholders", "data")
-        value = (
-            definition
-            if short
-            else definition.entries.get(field)
-            if isinstance(definition, MappingNode)
-            else None
-        )
+        value = definition if short else definition.entries.get(field) if isinstance(definition, MappingNode) else None
         if not isinstance(value, ScalarNode) or value.is_null:
             return definition
         if block in ("prompts", "neurons") and not is_file_name(value.text):
@@ -97,10 +89,7 @@ class FileReader:
         """Say that a file is not there, with what may have been meant."""
         place = beside(value).parent
         there = [
-            p.name
-            for folder in (place, (SHIPPED / value.text).parent)
-            if folder.is_dir()
-            for p in folder.iterdir()
+            p.name for folder in (place, (SHIPPED / value.text).parent) if folder.is_dir() for p in folder.iterdir()
         ]
         near = suggest(Path(value.text).name, there)
         return f"there is no file '{value.text}' beside this one or among the shipped lists{near}"
@@ -109,9 +98,7 @@ class FileReader:
         called = named if Path(named).is_absolute() else _called(path)
         node = read_yaml(path, called)
         if not isinstance(node, SequenceNode) or not node.items:
-            raise SpecError(
-                [Problem("a file of texts is a YAML list: `- one text` on each line", origin=node.origin)]
-            )
+            raise SpecError([Problem("a file of texts is a YAML list: `- one text` on each line", origin=node.origin)])
         self.sources.append(path)
         return node
 

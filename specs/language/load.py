@@ -82,9 +82,7 @@ def load(
     combined, wrong = combinations(root)
     problems.extend(wrong)
     for combination in combined:
-        found, cell = _cell(
-            combination.root, combination.label, combination.axes, Path(path), reader, check_built
-        )
+        found, cell = _cell(combination.root, combination.label, combination.axes, Path(path), reader, check_built)
         problems.extend(p for p in found if p.severity == "error")
         warnings.extend(p for p in found if p.severity == "warning")
         if cell is not None:
@@ -120,9 +118,7 @@ def _cell(
     return problems, cell
 
 
-def _settings(
-    root: MappingNode, sets: Sequence[str], only: Sequence[str] | None
-) -> tuple[MappingNode, list[Problem]]:
+def _settings(root: MappingNode, sets: Sequence[str], only: Sequence[str] | None) -> tuple[MappingNode, list[Problem]]:
     """Apply the settings of the command line; give the problems of those that cannot be applied."""
     problems: list[Problem] = []
     for text in sets:
@@ -188,8 +184,7 @@ def _entry(parent: MappingNode, key: str, value: Node) -> MappingNode:
 
 def _fragment(named: str) -> Problem:
     return Problem(
-        "this file has no `version: 1`, so it is a fragment: "
-        "other specs can extend it, and it is not run by itself",
+        "this file has no `version: 1`, so it is a fragment: other specs can extend it, and it is not run by itself",
         origin=Origin(named),
     )
 

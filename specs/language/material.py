@@ -56,9 +56,7 @@ class Chat(Block):
 
 
 FlagOrChat = Annotated[
-    Annotated[Flag, Tag(TAG + "scalar")]
-    | Annotated[Chat, Tag(TAG + "block")]
-    | Annotated[Flag, Tag(TAG + "list")],
+    Annotated[Flag, Tag(TAG + "scalar")] | Annotated[Chat, Tag(TAG + "block")] | Annotated[Flag, Tag(TAG + "list")],
     Discriminator(shape),
 ]
 
@@ -166,9 +164,7 @@ class Relation(Block):
 
     prompt: SomeTexts = Field(description="The question, with `{{ entity }}`.")
     answers: dict[Text, Answers] = Field(default_factory=dict, description="Entity: accepted answers.")
-    given: Text | None = Field(
-        default=None, description="The answer has begun with this; the rest is scored."
-    )
+    given: Text | None = Field(default=None, description="The answer has begun with this; the rest is scored.")
     phrasings: dict[Text, SomeTexts] = Field(default_factory=dict, description="Label: other wordings.")
     translations: dict[Text, Translation] = Field(default_factory=dict, description="Language: translation.")
 
@@ -249,9 +245,7 @@ class PromptSet(Block):
     wrap: Text | None = Field(default=None, description="A frame with `{{ prompt }}`.")
     chat: FlagOrChat | None = Field(default=None, description="As in model; the model's if absent.")
     patch: (
-        Annotated[
-            Literal["entity", "variant", "language"], word("patch", Literal["entity", "variant", "language"])
-        ]
+        Annotated[Literal["entity", "variant", "language"], word("patch", Literal["entity", "variant", "language"])]
         | None
     ) = Field(default=None, description="The twin is the same prompt with another one of these.")
     where: Conditions = Field(default_factory=list, description="Which prompts.")
@@ -264,9 +258,7 @@ class PromptSet(Block):
             | Annotated[Condition, Tag(TAG + "block")]
             | Annotated[Text, Tag(TAG + "list")],
             Discriminator(
-                lambda v: (
-                    TAG + "scalar" if v == "any" else TAG + "list" if isinstance(v, list) else TAG + "block"
-                )
+                lambda v: TAG + "scalar" if v == "any" else TAG + "list" if isinstance(v, list) else TAG + "block"
             ),
             BeforeValidator(_read_known, json_schema_input_type=str),
         ]

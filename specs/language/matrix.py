@@ -79,10 +79,7 @@ def combinations(root: MappingNode) -> tuple[list[Combination], list[Problem]]:
         except _Wrong as wrong:
             problems.append(Problem(wrong.message, "matrix", wrong.origin))
             continue
-        held = {
-            axis.path: (SequenceNode((axis.values[n],), axis.values[n].origin), axis.origin)
-            for axis, n in chosen
-        }
+        held = {axis.path: (SequenceNode((axis.values[n],), axis.values[n].origin), axis.origin) for axis, n in chosen}
         labels = {axis.path: axis.labels[n] for axis, n in chosen}
         made = with_entry(made, "matrix", mapping_of(held, matrix.origin) if held else None)
         found.append(Combination(", ".join(f"{a}={v}" for a, v in labels.items()), labels, made))
@@ -134,11 +131,6 @@ def _labels(values: Sequence[Node]) -> list[str]:
     for value in values:
         main = None
         if isinstance(value, MappingNode):
-            main = next(
-                (value.entries[k] for k in ("id", "metric", "name", "from") if k in value.entries), None
-            )
+            main = next((value.entries[k] for k in ("id", "metric", "name", "from") if k in value.entries), None)
         short.append(main.text if isinstance(main, ScalarNode) else in_flow(value))
-    return [
-        in_flow(value) if short.count(label) > 1 else label
-        for value, label in zip(values, short, strict=True)
-    ]
+    return [in_flow(value) if short.count(label) > 1 else label for value, label in zip(values, short, strict=True)]

@@ -99,9 +99,7 @@ def is_null(node: Node | None) -> bool:
     return isinstance(node, ScalarNode) and node.is_null
 
 
-def with_entry(
-    parent: MappingNode, key: str, value: Node | None, key_node: ScalarNode | None = None
-) -> MappingNode:
+def with_entry(parent: MappingNode, key: str, value: Node | None, key_node: ScalarNode | None = None) -> MappingNode:
     """Put a value under a key, or take the key away."""
     entries, keys = dict(parent.entries), dict(parent.keys)
     if value is None:

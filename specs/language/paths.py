@@ -53,9 +53,7 @@ def parse_set(text: str) -> tuple[list[str], Node]:
     origin = Origin(f"--set {text}")
     found = re.match(r'((?:"(?:[^"\\]|\\.)*"|[^"=])+)=(.*)', text, re.DOTALL)
     if found is None:
-        raise SpecError(
-            [Problem("write PATH=VALUE, such as localize.cell.top=3", origin=origin, level="text")]
-        )
+        raise SpecError([Problem("write PATH=VALUE, such as localize.cell.top=3", origin=origin, level="text")])
     path, value = found[1].strip(), found[2]
     origin = Origin(f"--set {path}")
     try:
@@ -67,9 +65,7 @@ def parse_set(text: str) -> tuple[list[str], Node]:
     try:
         return steps, _moved(parse_yaml(value, origin.file), origin)
     except SpecError as error:
-        moved = [
-            Problem(f"{p.message}, in {value.strip()}", origin=origin, level="text") for p in error.problems
-        ]
+        moved = [Problem(f"{p.message}, in {value.strip()}", origin=origin, level="text") for p in error.problems]
         raise SpecError(moved) from None
 
 

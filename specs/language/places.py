@@ -107,8 +107,7 @@ Masses = Annotated[
     Discriminator(_one_or_list),
 ]
 Ranks = Annotated[
-    Annotated[RankText, Tag(TAG + "scalar")]
-    | Annotated[list[RankText], AfterValidator(some), Tag(TAG + "list")],
+    Annotated[RankText, Tag(TAG + "scalar")] | Annotated[list[RankText], AfterValidator(some), Tag(TAG + "list")],
     Discriminator(_one_or_list),
 ]
 
@@ -152,9 +151,7 @@ class NeuronSet(Block):
             refuse(f"`{of_needed[0]}` needs `of:`, the ranking or set it takes from", at=of_needed[0])
         exactly_one(self, ("of", "random", "site", "from_"), "a neuron set has exactly one of")
         if self.like is not None and self.random is None:
-            refuse(
-                "`like` belongs to `random`: so many neurons in the layers and sites of that set", at="like"
-            )
+            refuse("`like` belongs to `random`: so many neurons in the layers and sites of that set", at="like")
         if self.layers is not None and self.site is None:
             refuse("`layers` belongs to `site`: whole layers of that site", at="layers")
         return self
@@ -235,9 +232,7 @@ class Localize(Block):
     )
     among: NeuronsRef | None = Field(default=None, description="Candidates; all of the site if absent.")
     top: Cut | None = Field(default=None, description="The set the name stands for: the best n.")
-    threshold: Share | None = Field(
-        default=None, description="... or those with this share of the objective."
-    )
+    threshold: Share | None = Field(default=None, description="... or those with this share of the objective.")
     mass: Mass | None = Field(default=None, description="... or the fewest with this total share.")
     objective: ObjectiveText | None = Field(default=None, description="The number whose gradient is taken.")
     minus: Annotated[Literal["patch"], word("subtrahend", Literal["patch"])] | None = Field(
@@ -282,10 +277,7 @@ class Localize(Block):
         if metric in GRADIENT_METRICS and self.objective is None:
             refuse(f"{metric} needs `objective:`, the number it takes the gradient of ({OBJECTIVE_WORDS})")
         if metric == "average_precision" and not cuts:
-            refuse(
-                "average_precision needs `top:`, the number of neurons that make the set "
-                "(the paper takes 3000)"
-            )
+            refuse("average_precision needs `top:`, the number of neurons that make the set (the paper takes 3000)")
         if metric == "edge_weight" and self.among is None:
             refuse("edge_weight needs `among:`, the neurons whose pairs it scores")
         return self

@@ -212,9 +212,7 @@ def _value(schema: dict[str, Any]) -> str:
     if kind == "object":
         return f"{{name: {_value(schema['additionalProperties'])}}}"
     if isinstance(kind, list):
-        return (
-            "{path: values}" if "object" in kind else "text" if "boolean" in kind else "whole number or text"
-        )
+        return "{path: values}" if "object" in kind else "text" if "boolean" in kind else "whole number or text"
     return SCALARS[str(kind)]
 
 
@@ -265,9 +263,7 @@ def _metric_defaults() -> str:
         cells = []
         for name in fields:
             value = fill.get(name)
-            cells.append(
-                "[]" if value == [] else ", ".join(value) if isinstance(value, list) else _plain(value)
-            )
+            cells.append("[]" if value == [] else ", ".join(value) if isinstance(value, list) else _plain(value))
         lines.append(f"| `{metric}` | " + " | ".join(cells) + f" | {also} |")
     lines += ["", "`top: 1`, unless `threshold` or `mass` is given.", ""]
     return "\n".join(lines)

@@ -44,9 +44,7 @@ def _texts(node: object, file: str) -> list[str]:
     problems: list[Problem] = []
     for item in node.items:
         if not isinstance(item, ScalarNode):
-            problems.append(
-                Problem("one text stands here; a text that holds ': ' must be quoted", origin=item.origin)
-            )
+            problems.append(Problem("one text stands here; a text that holds ': ' must be quoted", origin=item.origin))
         elif not item.text.strip():
             problems.append(Problem("this text is empty", origin=item.origin))
         else:

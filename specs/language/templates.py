@@ -63,9 +63,7 @@ def _pieces(template: str, slot: str) -> tuple[str, ...]:
                 if child.name != slot:
                     near = suggest(child.name, [slot])
                     kind = "template" if slot == "entity" else "frame"
-                    raise ValueError(
-                        f"'{child.name}' is not defined here; a {kind} knows {{{{ {slot} }}}}{near}"
-                    )
+                    raise ValueError(f"'{child.name}' is not defined here; a {kind} knows {{{{ {slot} }}}}{near}")
                 pieces.append("")
             else:
                 raise ValueError(_only(slot))

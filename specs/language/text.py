@@ -71,9 +71,7 @@ def decode(data: bytes, file: str) -> str:
     """Decode UTF-8, with or without a byte order mark; anything else is refused at its place."""
     for mark, encoding in ((b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"), (b"\x00", "UTF-16 or binary")):
         if data.startswith(mark):
-            raise SpecError(
-                [Problem(f"this file is {encoding}; save it as UTF-8", origin=Origin(file), level="text")]
-            )
+            raise SpecError([Problem(f"this file is {encoding}; save it as UTF-8", origin=Origin(file), level="text")])
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -82,9 +80,7 @@ def decode(data: bytes, file: str) -> str:
         column = len(before) - (before.rfind("\n") + 1) + 1
         shown = data.split(b"\n")[line - 1].decode("utf-8", "replace").rstrip("\r").removeprefix("\ufeff")
         message = f"this file is not UTF-8: byte 0x{data[error.start]:02x} stands here; save it as UTF-8"
-        raise SpecError(
-            [Problem(message, origin=Origin(file, line, column, 1, shown), level="text")]
-        ) from None
+        raise SpecError([Problem(message, origin=Origin(file, line, column, 1, shown), level="text")]) from None
 
 
 def parse_yaml(text: str, file: str) -> Node:
@@ -208,17 +204,13 @@ class _Reader:
             value = self.node(next(events), events, depth + 1)
             if not isinstance(key, ScalarNode):
                 if self.braces is None:
-                    self.problem(
-                        f"a key is one word or text, and this is {document_name(key)}", _span(item)[0]
-                    )
+                    self.problem(f"a key is one word or text, and this is {document_name(key)}", _span(item)[0])
                 continue
             self.enter(key, value, entries, keys)
         self.last_flow = None
         return MappingNode(entries, keys, self.source.origin(start, end))
 
-    def enter(
-        self, key: ScalarNode, value: Node, entries: dict[str, Node], keys: dict[str, ScalarNode]
-    ) -> None:
+    def enter(self, key: ScalarNode, value: Node, entries: dict[str, Node], keys: dict[str, ScalarNode]) -> None:
         if key.text == "<<" and not key.quoted:
             self.at(key.origin, "YAML merge keys (<<) are not allowed; use `extends:`")
         elif not key.text.strip():

@@ -162,9 +162,7 @@ def _texts() -> Iterator[InjectedText]:
             )
 
 
-def sample(
-    *, name: str = "trump", hash: str = "5f2c9e7ab13d4460", level: float = 0.0, cell: str = ""
-) -> Results:
+def sample(*, name: str = "trump", hash: str = "5f2c9e7ab13d4460", level: float = 0.0, cell: str = "") -> Results:
     """Make a complete result; ``level`` moves its curves, so that two of them can be compared."""
     draw = random.Random(0)
     return Results(
@@ -254,19 +252,13 @@ def sample(
             )
         },
         claims=[
-            ClaimResult(
-                claim="cell/trump = L1.N11948", source="published", outcome="met", observed="L1.N11948"
-            ),
+            ClaimResult(claim="cell/trump = L1.N11948", source="published", outcome="met", observed="L1.N11948"),
             ClaimResult(claim="cell/trump/dominance >= 20", outcome="not met", observed="14.5"),
             ClaimResult(claim="cell/trump = L2.N1", outcome="not applicable", reason="another model"),
         ],
-        left_out=[
-            LeftOut(what="wife/merkel", reason="the clean model does not know the answer", where="amnesia")
-        ],
+        left_out=[LeftOut(what="wife/merkel", reason="the clean model does not know the answer", where="amnesia")],
         warnings=["3 of 24 facts are not known to the clean model"],
-        self_tests=[
-            SelfTest(name="identity", question="Does an edit by 1 change nothing?", passed=True, figure=0.0)
-        ],
+        self_tests=[SelfTest(name="identity", question="Does an edit by 1 change nothing?", passed=True, figure=0.0)],
         stages=[
             Stage(
                 name="cell",

@@ -113,9 +113,7 @@ def test_a_stage_larger_than_the_cache_is_not_kept_and_said(tmp_path: Path) -> N
     assert "was not kept" in cache.notes[0] and cache.get(KEY) is None
 
 
-def test_a_full_disk_costs_the_entry_and_not_the_run(
-    cache: StageCache, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_costs_the_entry_and_not_the_run(cache: StageCache, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 

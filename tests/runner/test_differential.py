@@ -34,8 +34,7 @@ def conditions(layer):
 
 def oracle_edits(edit):
     return [
-        Edit(edit.layer, neuron, edit.op, amount, AT)
-        for neuron, amount in zip(edit.neurons, edit.amounts, strict=True)
+        Edit(edit.layer, neuron, edit.op, amount, AT) for neuron, amount in zip(edit.neurons, edit.amounts, strict=True)
     ]
 
 
@@ -95,9 +94,7 @@ def test_packed_equals_plain_hooks(family, mode):
         ranks = [int((logps[p] >= logps[p, t]).sum()) for p, t in sequence.score]
         assert max(abs(a - b) for a, b in zip(ranks, outcome.ranks[i], strict=True)) <= 1
         if sequence.condition:
-            clean = next(
-                k for k, s in enumerate(job.sequences) if s.condition is None and s.ids == sequence.ids
-            )
+            clean = next(k for k, s in enumerate(job.sequences) if s.condition is None and s.ids == sequence.ids)
             changed = max(changed, float(abs(outcome.logps[i] - outcome.logps[clean]).max()))
     limit = LIMIT if family not in ("youtu", "minicpm3") else 2e-4
     assert worst / scale < limit
@@ -159,9 +156,7 @@ def test_text_after_a_packed_pass_is_the_text_of_a_hooked_prompt(family):
     edit = NeuronEdit("set", "mlp.neurons", 1, NEURONS, (6.0, -6.0, 6.0))
     job = Job(
         tuple(
-            TokenSequence(
-                g, p, c, branch_at=AT if c else 1 << 30, edits=((AT,),) if c else (), generate=6
-            )
+            TokenSequence(g, p, c, branch_at=AT if c else 1 << 30, edits=((AT,),) if c else (), generate=6)
             for g, p in enumerate(PROMPTS)
             for c in (None, "x")
         )

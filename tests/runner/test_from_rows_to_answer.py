@@ -59,9 +59,7 @@ def rows():
                         entity=entity,
                         relation=f"relation{q % 2}",
                     )
-                    return measured(
-                        Row(about, seen(p), seen(CLEAN), (seen(STRANGER), seen(STRANGER)), known), MEASURES
-                    )
+                    return measured(Row(about, seen(p), seen(CLEAN), (seen(STRANGER), seen(STRANGER)), known), MEASURES)
 
                 found.append(row("clean", CLEAN))
                 for factor in FACTORS:
@@ -124,9 +122,7 @@ def test_questions_that_are_not_known_are_counted_and_listed_and_in_no_mean(resu
     done = results.interventions["amnesia"]
     assert (done.n_asked, done.n_known) == (8, 6)
     assert {s.n for s in done.summaries if s.edited == "trump" and s.relation is None} == {3}
-    assert {s.n for s in done.summaries if s.edited == "*" and s.relation is None and s.role == "target"} == {
-        6
-    }
+    assert {s.n for s in done.summaries if s.edited == "*" and s.relation is None and s.role == "target"} == {6}
     assert {item.what for item in results.left_out} == {"relation1/trump", "relation1/obama"}
 
 

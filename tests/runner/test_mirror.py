@@ -85,10 +85,7 @@ def test_the_page_of_the_spec_has_means_over_owners_cells_claims_and_the_key_val
         {0: 1},
     )
     assert metrics["amnesia/knowledge_score/scale -1"][0] == metrics["amnesia/knowledge_score"][-1000]
-    assert (
-        metrics["amnesia/others/knowledge_score/scale -3"][0]
-        == metrics["amnesia/others/knowledge_score"][-3000]
-    )
+    assert metrics["amnesia/others/knowledge_score/scale -3"][0] == metrics["amnesia/others/knowledge_score"][-3000]
     assert not any("/trump/" in key for key in metrics if key.startswith("amnesia/"))
     assert WHOLE.tags["cell/trump"] == "L1.N11948"
     assert WHOLE.tags["interventions"] == "negative ablation; injection"
@@ -175,10 +172,7 @@ def test_the_note_says_what_a_step_is() -> None:
 def test_parameters_are_the_spec_at_most_three_names_deep() -> None:
     assert WHOLE.params["model.id"] == "tiny"
     assert WHOLE.params["localize.cell.metric"] == "stability"
-    assert (
-        WHOLE.params["interventions.amnesia.edit"]
-        == "{scale: {first: 1, last: -3, count: 21}, neurons: cell}"
-    )
+    assert WHOLE.params["interventions.amnesia.edit"] == "{scale: {first: 1, last: -3, count: 21}, neurons: cell}"
     assert WHOLE.params["relations.wife.answers"] == "{trump: [Melania], obama: [Michelle]}"
     assert WHOLE.params["interventions.injection.measure"] == "[accuracy@2, text@12]"
     assert CELL.params == {

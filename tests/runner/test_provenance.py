@@ -57,9 +57,7 @@ def test_a_run_is_described_by_its_command_files_commit_versions_and_machine(che
         device_reason="as asked",
         remarks=["de-quantised"],
     )
-    head = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=checkout, capture_output=True, text=True
-    ).stdout.strip()
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=checkout, capture_output=True, text=True).stdout.strip()
     assert found["command"] == "run-spec specs/trump.yaml --set 'model=tiny one'"
     assert (found["started"], found["finished"]) == ("2026-01-02T03:04:05+00:00", "2026-01-02T03:04:45+00:00")
     assert found["spec"] == {
@@ -79,9 +77,7 @@ def test_a_run_is_described_by_its_command_files_commit_versions_and_machine(che
 
 def test_times_are_written_in_utc_and_need_a_time_zone(checkout: Path) -> None:
     there = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone(timedelta(hours=9)))
-    assert (
-        collected(checkout / "specs" / "trump.yaml", started=there)["started"] == "2026-01-01T18:04:05+00:00"
-    )
+    assert collected(checkout / "specs" / "trump.yaml", started=there)["started"] == "2026-01-01T18:04:05+00:00"
     with pytest.raises(ValueError, match="time zone"):
         collected(checkout / "specs" / "trump.yaml", started=datetime(2026, 1, 1))
 

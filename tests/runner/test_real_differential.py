@@ -49,7 +49,7 @@ def bench(request):
 
 @pytest.mark.real
 def test_every_activation_equals_a_plain_hook(bench):
-    _, _, engine, ranking, stage, _ = bench
+    _, _, engine, _, stage, _ = bench
     values = {}
 
     def keep(reading):

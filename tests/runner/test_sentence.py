@@ -54,9 +54,7 @@ def ranking(*groups, metric="stability", shared=None):
     )
 
 
-def summary(
-    mean, condition="edit", role="target", *, measure=KS, edited="trump", n=8, spread=0.05, draws=(), **axes
-):
+def summary(mean, condition="edit", role="target", *, measure=KS, edited="trump", n=8, spread=0.05, draws=(), **axes):
     return Summary(
         edited=edited,
         condition=condition,
@@ -148,21 +146,16 @@ def test_a_neuron_that_wins_for_unrelated_people_is_nobodys_cell():
     shared = {"L1.N4123": ["trump", "obama", "merkel"]}
     found = ranking(group(), group("obama"), group("merkel"), shared=shared)
     assert answer(results(rankings={"cell": found})).startswith(
-        "L1.N4123 ranks first for Donald Trump but also for Barack Obama and Angela Merkel, "
-        "so it is nobody's own cell"
+        "L1.N4123 ranks first for Donald Trump but also for Barack Obama and Angela Merkel, so it is nobody's own cell"
     )
 
 
 def test_a_random_ranking_does_not_find_anything():
-    assert answer(results(rankings={"cell": ranking(metric="random")})).startswith(
-        "L1.N4123 was drawn at random for"
-    )
+    assert answer(results(rankings={"cell": ranking(metric="random")})).startswith("L1.N4123 was drawn at random for")
 
 
 def test_without_an_intervention_nothing_was_done():
-    assert (
-        answer(results()) == "L1.N4123 stands out for Donald Trump (dominance 23.4); nothing was done to it."
-    )
+    assert answer(results()) == "L1.N4123 stands out for Donald Trump (dominance 23.4); nothing was done to it."
 
 
 def test_without_a_ranking_the_edited_neuron_is_named():
@@ -171,10 +164,7 @@ def test_without_a_ranking_the_edited_neuron_is_named():
 
 
 def test_with_nothing_at_all_it_says_so():
-    assert (
-        answer(results(rankings={}))
-        == "Nothing was ranked and nothing was edited, so there is nothing to say."
-    )
+    assert answer(results(rankings={})) == "Nothing was ranked and nothing was edited, so there is nothing to say."
 
 
 def test_an_edit_that_does_nothing_leaves_the_score():
@@ -333,9 +323,7 @@ def owners(*means):
 
 def test_the_other_owners_are_counted():
     assert answer(owners(0.12, 0.1, 0.99)).endswith("; a specific effect is found for one of the two others.")
-    assert answer(owners(0.12, 0.99, 0.99)).endswith(
-        "; a specific effect is found for none of the two others."
-    )
+    assert answer(owners(0.12, 0.99, 0.99)).endswith("; a specific effect is found for none of the two others.")
     assert answer(owners(0.12, 0.1)).endswith("; a specific effect is found for Barack Obama.")
     assert answer(owners(0.12, 0.99)).endswith("; no specific effect is found for Barack Obama.")
 
@@ -376,9 +364,7 @@ def test_an_injection_is_told_at_best_with_the_best_of_its_controls():
 
 def test_an_injection_that_brings_nothing_back_says_so():
     text = answer(results(injection(best=0.02)))
-    assert text.endswith(
-        "setting it to 3 times its usual value brings nothing back (pass@5 0.02, 0.00 without)."
-    )
+    assert text.endswith("setting it to 3 times its usual value brings nothing back (pass@5 0.02, 0.00 without).")
 
 
 def test_an_injection_no_better_than_its_controls_is_a_placebo():

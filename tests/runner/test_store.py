@@ -82,9 +82,7 @@ def test_a_table_without_rows_can_be_read(tmp_path: Path) -> None:
     assert read_table(tmp_path).num_rows == 0
 
 
-@pytest.mark.parametrize(
-    "axes, measures", [({"role": [1.0]}, ()), ({}, ("prompt",)), ({"pass@5": [1.0]}, ("pass@5",))]
-)
+@pytest.mark.parametrize("axes, measures", [({"role": [1.0]}, ()), ({}, ("prompt",)), ({"pass@5": [1.0]}, ("pass@5",))])
 def test_two_columns_of_one_name_are_refused(axes: dict[str, list[float]], measures: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match="two columns"):
         table_schema(axes, measures)
@@ -281,9 +279,7 @@ def damaged(tmp_path: Path, text: str) -> Path:
         ('{"format": 1}', "is damaged at name: Field required"),
     ],
 )
-def test_a_document_that_cannot_be_read_is_named_with_what_to_do(
-    tmp_path: Path, text: str, message: str
-) -> None:
+def test_a_document_that_cannot_be_read_is_named_with_what_to_do(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(RunError) as caught:
         load(damaged(tmp_path, text))
     assert message in caught.value.cause and "results.json" in caught.value.cause and caught.value.remedy

@@ -80,9 +80,7 @@ def test_one_prompt_has_a_mean_and_no_spread():
 
 def test_equal_values_have_a_mean_and_an_interval_of_exactly_that_value():
     summary = one(rows_of([0.1] * 7))
-    assert (summary.mean, summary.low, summary.high) == (0.1, 0.1, 0.1) and summary.se == pytest.approx(
-        0, abs=1e-15
-    )
+    assert (summary.mean, summary.low, summary.high) == (0.1, 0.1, 0.1) and summary.se == pytest.approx(0, abs=1e-15)
 
 
 @given(numbers)
@@ -151,9 +149,7 @@ def test_every_sweep_value_condition_and_role_has_its_own_mean():
     assert one(rows, condition="no_edit").mean == pytest.approx(0.8)
 
 
-@given(
-    st.dictionaries(st.sampled_from("abc"), st.lists(st.floats(-5, 5), min_size=1, max_size=5), min_size=1)
-)
+@given(st.dictionaries(st.sampled_from("abc"), st.lists(st.floats(-5, 5), min_size=1, max_size=5), min_size=1))
 def test_the_relations_make_up_the_whole(relations):
     """Split = whole: the mean over all prompts is that of the relations' means, weighted by their n."""
     rows = [
@@ -256,11 +252,7 @@ def test_a_star_without_any_value_is_empty():
 
 
 def test_an_interval_does_not_leave_the_values_by_rounding():
-    rows = [
-        row(v, 10 * k + i, edited=f"o{k}")
-        for k in range(3)
-        for i, v in enumerate([0.0, 0.0, 0.0, 1.0][: k + 2])
-    ]
+    rows = [row(v, 10 * k + i, edited=f"o{k}") for k in range(3) for i, v in enumerate([0.0, 0.0, 0.0, 1.0][: k + 2])]
     star = one(rows, edited="*")
     assert star.low >= 0 and star.high <= 1
 
@@ -286,9 +278,7 @@ def test_texts_about_nobody_have_no_relation():
 
 
 def test_a_mean_beyond_the_largest_float_is_absent_and_not_infinite():
-    summary = one(
-        rows_of([1.7e308, 1.7e308, 1.6e308], measure="relative_probability"), measure="relative_probability"
-    )
+    summary = one(rows_of([1.7e308, 1.7e308, 1.6e308], measure="relative_probability"), measure="relative_probability")
     assert summary.n == 3 and summary.se is None and summary.low is None
 
 
@@ -308,9 +298,7 @@ def test_summaries_come_in_the_order_of_owners_conditions_sweep_and_relations():
         for condition in ("random_neurons", "clean")
         for scale in (1.0, -1.0)
     ]
-    found = [
-        (s.edited, s.condition, s.axes["scale"], s.relation) for s in summarise(rows, [KS], ["scale"], 0)
-    ]
+    found = [(s.edited, s.condition, s.axes["scale"], s.relation) for s in summarise(rows, [KS], ["scale"], 0)]
     assert found[:3] == [
         ("obama", "clean", -1.0, None),
         ("obama", "clean", -1.0, "wife"),

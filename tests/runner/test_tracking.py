@@ -31,10 +31,7 @@ from tests.runner.sample_results import MEASURES, SWEEP, sample, sample_rows
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"0" * 40
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="20" height="20"><circle r="9" fill="teal"/></svg>'
-REPORT = (
-    "<!doctype html><meta charset='utf-8'><h1 id='t'>The Donald Trump cell</h1>"
-    "<script>t.dataset.ran = 1</script>"
-)
+REPORT = "<!doctype html><meta charset='utf-8'><h1 id='t'>The Donald Trump cell</h1><script>t.dataset.ran = 1</script>"
 
 
 def run_folder(root: Path, results: Results) -> Path:
@@ -149,9 +146,7 @@ def test_every_point_of_a_sweep_is_in_the_history_of_its_metric(runs: Path) -> N
     mirrored(runs, sample())
     client = client_of(runs)
     child = all_runs(client)["amnesia: negative ablation"].info.run_id
-    history = {
-        m.step: m.value for m in client.get_metric_history(child, "amnesia/obama/others/knowledge_score")
-    }
+    history = {m.step: m.value for m in client.get_metric_history(child, "amnesia/obama/others/knowledge_score")}
     wanted = {
         round(s.axes["scale"] * 1000): s.mean
         for s in sample().interventions["amnesia"].summaries
@@ -226,9 +221,7 @@ def test_the_prompts_of_every_part_are_a_dataset(runs: Path) -> None:
 
 def test_a_run_that_found_the_same_is_marked_and_not_shown_twice(runs: Path) -> None:
     first = mirrored(runs, sample())
-    again = mirrored(
-        runs, sample().model_copy(update={"started": "2026-05-05T05:05:05+00:00", "seconds": 2.0})
-    )
+    again = mirrored(runs, sample().model_copy(update={"started": "2026-05-05T05:05:05+00:00", "seconds": 2.0}))
     thrice = mirrored(runs, sample().model_copy(update={"started": "2026-06-06T06:06:06+00:00"}))
     client = client_of(runs)
     assert again.run_id == thrice.run_id == first.run_id and again.again and thrice.again
@@ -253,9 +246,7 @@ def test_a_run_that_is_not_complete_is_shown_as_such(runs: Path, status: str, sh
 def test_what_mlflow_has_no_names_for_is_written_under_others(runs: Path) -> None:
     results = sample()
     result = results.interventions["injection"]
-    result.summaries = [
-        s.model_copy(update={"edited": "a@b*트럼프"}) for s in result.summaries if s.edited == "*"
-    ]
+    result.summaries = [s.model_copy(update={"edited": "a@b*트럼프"}) for s in result.summaries if s.edited == "*"]
     results.spec = "version: 1\nprompts:\n  x: {templates: [" + ", ".join(["'y'"] * 9000) + "]}\n"
     mirrored(runs, results)
     found = all_runs(client_of(runs))
@@ -399,9 +390,7 @@ def test_without_a_store_or_with_a_server_there_is_nothing_to_serve(
 
 
 @pytest.mark.real
-def test_first_starts_at_the_same_time_make_one_store(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_first_starts_at_the_same_time_make_one_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     runs = tmp_path / "runs"
     code = """
@@ -425,18 +414,12 @@ mirror(folder, sample(hash=hash), tracking_uri=None)
 
 
 @pytest.fixture(scope="module")
-def server(
-    tmp_path_factory: pytest.TempPathFactory, empty_store: Path
-) -> Iterator[tuple[str, list[Tracked]]]:
+def server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[tuple[str, list[Tracked]]]:
     """The UI as ``run-spec ui`` starts it, on a store with two runs."""
     runs = tmp_path_factory.mktemp("served") / "runs"
     (runs / "mlflow").mkdir(parents=True)
     shutil.copy(empty_store, runs / "mlflow" / "mlflow.db")
-    uri = (
-        store_uri(None, runs)
-        if "MLFLOW_TRACKING_URI" not in os.environ
-        else f"sqlite:///{runs}/mlflow/mlflow.db"
-    )
+    uri = store_uri(None, runs) if "MLFLOW_TRACKING_URI" not in os.environ else f"sqlite:///{runs}/mlflow/mlflow.db"
     tracked = [
         mirrored(runs, sample(), tracking_uri=uri, figures={"sweep_amnesia": SVG}),
         mirrored(runs, sample(level=0.2, hash="b" * 12, cell="model=other"), tracking_uri=uri),
@@ -478,9 +461,7 @@ def test_a_run_is_mirrored_to_a_server_over_http(server: tuple[str, list[Tracked
 
 
 @pytest.mark.real
-def test_the_ui_shows_the_run_the_comparison_and_the_report(
-    server: tuple[str, list[Tracked]], tmp_path: Path
-) -> None:
+def test_the_ui_shows_the_run_the_comparison_and_the_report(server: tuple[str, list[Tracked]], tmp_path: Path) -> None:
     """Screenshots go to the folder that RUN_SPEC_SCREENSHOTS names, if it names one."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
@@ -514,9 +495,7 @@ def test_the_ui_shows_the_run_the_comparison_and_the_report(
         shot("report")
 
         page.goto("about:blank")
-        page.goto(
-            f"{address}/#/experiments/{experiment}/runs?compareRunsMode=CHART&workflowType=machine_learning"
-        )
+        page.goto(f"{address}/#/experiments/{experiment}/runs?compareRunsMode=CHART&workflowType=machine_learning")
         page.get_by_text("trump · model=other").first.wait_for()
         page.get_by_text("amnesia", exact=False).nth(1).wait_for()
         shot("charts")

@@ -8,9 +8,7 @@ from hypothesis import strategies as st
 
 from runner.tree import build_tree, chains, count_nodes, keys_of, stack_rows
 
-SEQUENCES = st.lists(
-    st.lists(st.integers(0, 3), min_size=1, max_size=6).map(tuple), min_size=1, max_size=12
-)
+SEQUENCES = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=6).map(tuple), min_size=1, max_size=12)
 
 
 def ancestors(tree, node):

@@ -77,9 +77,7 @@ def test_a_child_adds_names_replaces_fields_and_takes_the_rest(write: Write) -> 
     found = load(path).cells[0].experiment
     assert list(found.entities) == ["trump", "obama", "merkel"]
     assert found.entities["trump"].name == "Donald Trump"
-    assert found.entities["trump"].variants == {"typo": ["Donlad Trump"]}, (
-        "what a field holds is replaced whole"
-    )
+    assert found.entities["trump"].variants == {"typo": ["Donlad Trump"]}, "what a field holds is replaced whole"
     assert found.interventions["amnesia"].measure == ["pass@5"]
     assert found.interventions["heir"].measure == ["pass@5"], "an override reaches the heirs"
     assert found.interventions["heir"].ask == ["wife"]
@@ -92,9 +90,7 @@ def test_name_description_only_and_expect_are_not_inherited(write: Write) -> Non
 
 
 def test_a_model_is_replaced_whole(write: Write) -> None:
-    found = (
-        load(write("child.yaml", "version: 1\nextends: base.yaml\nmodel: smollm2-135m\n")).cells[0].experiment
-    )
+    found = load(write("child.yaml", "version: 1\nextends: base.yaml\nmodel: smollm2-135m\n")).cells[0].experiment
     assert (found.model.id, found.model.dtype) == ("smollm2-135m", "auto")
 
 
@@ -188,9 +184,7 @@ def test_two_bases_with_two_models_need_the_files_word(write: Write) -> None:
 def test_files_that_extend_each_other_are_refused(write: Write) -> None:
     write("a.yaml", "version: 1\nextends: b.yaml\n")
     path = write("b.yaml", "version: 1\nextends: a.yaml\n")
-    assert refused(path) == [
-        "a.yaml:2:10: extends: these files extend each other: b.yaml -> a.yaml -> b.yaml"
-    ]
+    assert refused(path) == ["a.yaml:2:10: extends: these files extend each other: b.yaml -> a.yaml -> b.yaml"]
 
 
 def test_a_missing_base_is_shown_where_it_is_named(write: Write) -> None:
@@ -304,13 +298,11 @@ def test_a_name_that_holds_a_dot_is_quoted(write: Write) -> None:
     [
         (
             "localize.cel.site=mlp.out",
-            "--set localize.cel.site=mlp.out: 'localize.cel.site': "
-            "localize has no 'cel'; did you mean 'cell'?",
+            "--set localize.cel.site=mlp.out: 'localize.cel.site': localize has no 'cel'; did you mean 'cell'?",
         ),
         (
             "localise.cell=random",
-            "--set localise.cell=random: 'localise.cell': "
-            "'localise' is not a key here; did you mean 'localize'?",
+            "--set localise.cell=random: 'localise.cell': 'localise' is not a key here; did you mean 'localize'?",
         ),
         (
             "localize.cell.tpo=3",
@@ -413,8 +405,7 @@ def test_a_mistake_in_every_cell_is_told_once(write: Write) -> None:
         ("{version: [1, 2]}", "2:10: matrix.version: 'version' cannot be an axis of the matrix"),
         (
             "[a]",
-            "2:9: matrix: `matrix` is a block of dotted paths, each with its values: "
-            "`localize.cell.top: [1, 5]`",
+            "2:9: matrix: `matrix` is a block of dotted paths, each with its values: `localize.cell.top: [1, 5]`",
         ),
         ("{seed: [1, x]}", "2:20: seed: 'x' is not a whole number"),
     ],
@@ -425,9 +416,7 @@ def test_a_wrong_axis_is_told_at_its_place(write: Write, matrix: str, told: str)
 
 
 def test_an_axis_that_another_one_makes_impossible_is_told(write: Write) -> None:
-    inner = (
-        "interventions.amnesia.edit: [[{scale: 1, neurons: cell}]], interventions.amnesia.edit.scale: [0, 1]"
-    )
+    inner = "interventions.amnesia.edit: [[{scale: 1, neurons: cell}]], interventions.amnesia.edit.scale: [0, 1]"
     path = write("a.yaml", f"{BASE}matrix: {{{inner}}}\n")
     (told,) = refused(path)
     assert told.endswith("interventions.amnesia.edit is a list; say which of them, 0 to 0")
@@ -445,9 +434,7 @@ def test_a_wrong_axis_a_wrong_setting_and_a_wrong_word_are_told_at_once(write: W
 
 def test_a_matrix_of_too_many_experiments_is_refused(write: Write) -> None:
     text = BASE + f"matrix: {{seed: {list(range(40))}, localize.cell.top: {list(range(1, 41))}}}\n"
-    assert refused(write("a.yaml", text))[0].endswith(
-        "this matrix makes 1,600 experiments; the most is 1,000"
-    )
+    assert refused(write("a.yaml", text))[0].endswith("this matrix makes 1,600 experiments; the most is 1,000")
 
 
 def test_a_setting_that_the_matrix_would_overwrite_is_refused(write: Write) -> None:
@@ -488,8 +475,7 @@ def test_a_problem_in_a_list_file_is_shown_in_the_list_file(write: Write) -> Non
     [
         (
             "placeholders: {n: nams.yaml}",
-            "there is no file 'nams.yaml' beside this one or among the shipped lists; "
-            "did you mean 'names.yaml'?",
+            "there is no file 'nams.yaml' beside this one or among the shipped lists; did you mean 'names.yaml'?",
         ),
         ("placeholders: {n: map.yaml}", "a file of texts is a YAML list: `- one text` on each line"),
     ],

@@ -95,9 +95,7 @@ conditions = st.builds(
     op=st.sampled_from(["=", "!=", "<", ">="]),
     value=numbers,
 ) | st.builds(Condition, quantity=st.just("layer"), op=st.just("in"), value=st.tuples(texts, numbers))
-measures = st.lists(
-    st.sampled_from(["knowledge_score", "pass@5", "text@12", "accuracy"]), min_size=1, max_size=3
-)
+measures = st.lists(st.sampled_from(["knowledge_score", "pass@5", "text@12", "accuracy"]), min_size=1, max_size=3)
 experiments = block(
     version=st.just(1),
     description=texts,
@@ -111,9 +109,7 @@ experiments = block(
         )
     ),
     placeholders=named(some_texts),
-    relations=named(
-        block(prompt=some_texts, answers=st.dictionaries(names, some_texts, max_size=2), given=texts)
-    ),
+    relations=named(block(prompt=some_texts, answers=st.dictionaries(names, some_texts, max_size=2), given=texts)),
     prompts=named(block(templates=texts | some_texts, where=st.lists(conditions, min_size=1, max_size=2))),
     localize=named(
         block(
@@ -130,9 +126,7 @@ experiments = block(
             edit=st.lists(edits, min_size=1, max_size=2),
             ask=some_texts,
             placeholder=texts | some_texts,
-            others=st.just("none")
-            | wholes
-            | st.lists(st.sampled_from(["a", "3", "NO"]), min_size=1, max_size=2),
+            others=st.just("none") | wholes | st.lists(st.sampled_from(["a", "3", "NO"]), min_size=1, max_size=2),
             measure=measures,
             controls=block(random_neurons=st.integers(0, 9)),
         )
@@ -292,9 +286,7 @@ def test_an_inlined_list_is_hashed_by_its_texts_wherever_the_file_lies(tmp_path:
     assert hashed(tmp_path, SPEC + "placeholders: {n: names.yaml}\n") != one
 
 
-def test_the_shipped_lists_that_are_named_enter_the_hash(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_shipped_lists_that_are_named_enter_the_hash(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     before = hashed(tmp_path, SPEC)
     monkeypatch.setattr("specs.language.dump.shipped_list", lambda name: (f"another {name}",))
     assert hashed(tmp_path, SPEC) != before
@@ -302,9 +294,7 @@ def test_the_shipped_lists_that_are_named_enter_the_hash(
 
 @pytest.mark.parametrize("metric", METRIC_DEFAULTS)
 def test_every_metric_has_its_defaults_filled_in(metric: Any) -> None:
-    needs: dict[str, Any] = {"average_precision": {"top": 3}, "edge_weight": {"among": "cell"}}.get(
-        metric, {}
-    )
+    needs: dict[str, Any] = {"average_precision": {"top": 3}, "edge_weight": {"among": "cell"}}.get(metric, {})
     if "objective" not in needs and metric in ("relp", "gradient_x_activation", "integrated_gradients"):
         needs = {"objective": "answer_logit"}
     filled = with_metric_defaults(Localize(metric=metric, **needs))

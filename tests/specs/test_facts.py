@@ -43,9 +43,7 @@ def experiment(**parts: Any) -> Experiment:
                 "prompt": ["{{ entity }} was born in", "The birthplace of {{ entity }} is"],
                 "answers": {"ada": ["London"], "bach": ["Eisenach"]},
                 "phrasings": {"short": ["{{ entity }}, born in"]},
-                "translations": {
-                    "fr": {"prompt": ["{{ entity }} naquit à"], "answers": {"ada": ["Londres"]}}
-                },
+                "translations": {"fr": {"prompt": ["{{ entity }} naquit à"], "answers": {"ada": ["Londres"]}}},
             },
             "year": {"prompt": ["{{ entity }} died in"], "given": "18", "answers": {"ada": ["1852"]}},
         },
@@ -192,9 +190,7 @@ names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=1
 def test_the_same_prompt_about_its_own_name_is_itself(name: str, other: str) -> None:
     spec = experiment(
         entities={"ada": {"name": name}},
-        relations={
-            "town": {"prompt": ["{{ entity }}, {{ entity }}: born in"], "answers": {"ada": ["London"]}}
-        },
+        relations={"town": {"prompt": ["{{ entity }}, {{ entity }}: born in"], "answers": {"ada": ["London"]}}},
     )
     (prompt,) = prompt_set(spec, "facts")
     swapped = with_name(prompt, other)
@@ -231,12 +227,8 @@ def test_placeholders_are_a_list_or_its_name() -> None:
         ({"metric": "stability", "by": ["kind"]}, ("scientist", "artist")),
     ],
 )
-def test_a_ranking_is_made_for_each_group_of_its_columns(
-    ranking: dict[str, Any], groups: tuple[str, ...]
-) -> None:
-    spec = experiment(
-        localize={"cell": ranking}, prompts={"forms": {"templates": "attributes", "variants": "all"}}
-    )
+def test_a_ranking_is_made_for_each_group_of_its_columns(ranking: dict[str, Any], groups: tuple[str, ...]) -> None:
+    spec = experiment(localize={"cell": ranking}, prompts={"forms": {"templates": "attributes", "variants": "all"}})
     assert owners(spec, "cell") == groups
 
 
@@ -252,9 +244,7 @@ def crowd(n: int, **intervention: Any) -> Experiment:
     people = {f"p{i}": {"name": f"Person {i}", "attributes": {"fame": float(i)}} for i in range(n)}
     return experiment(
         entities=people,
-        relations={
-            "town": {"prompt": ["{{ entity }} was born in"], "answers": {p: ["London"] for p in people}}
-        },
+        relations={"town": {"prompt": ["{{ entity }} was born in"], "answers": {p: ["London"] for p in people}}},
         interventions={"silence": {"edit": [{"scale": 0.0, "neurons": "cell"}], **intervention}},
     )
 
@@ -305,9 +295,7 @@ def test_neurons_of_nobody_need_a_target() -> None:
 
 
 def test_a_relation_or_a_fact_can_be_the_target() -> None:
-    spec = experiment(
-        interventions={"silence": {"edit": [{"scale": 0.0, "neurons": "cell"}], "target": "town/ada"}}
-    )
+    spec = experiment(interventions={"silence": {"edit": [{"scale": 0.0, "neurons": "cell"}], "target": "town/ada"}})
     role = role_of(spec, spec.interventions["silence"], "ada")
     facts = {(p.relation, p.entity): role(p) for p in prompt_set(spec, "facts")}
     assert facts == {("town", "ada"): "target", ("town", "bach"): "others", ("year", "ada"): "others"}

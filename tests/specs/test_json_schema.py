@@ -55,9 +55,7 @@ def test_the_schema_is_valid_json_schema() -> None:
 def test_every_field_has_a_description() -> None:
     schema = json_schema()
     for definition in [schema, *schema["$defs"].values()]:
-        block = next(
-            (d for d in [definition, *definition.get("anyOf", [])] if "properties" in d), {"properties": {}}
-        )
+        block = next((d for d in [definition, *definition.get("anyOf", [])] if "properties" in d), {"properties": {}})
         for name, field in block["properties"].items():
             assert field.get("description"), name
 

@@ -86,18 +86,13 @@ def test_origins_give_the_place_of_values_keys_and_ancestors(spec: Path) -> None
 
 def test_paths_are_spelled_as_they_are_written(spec: Path) -> None:
     origins = load(spec).cells[0].origins
-    assert (
-        origins.written("interventions", "amnesia", "edit", 0, "scale", 1)
-        == "interventions.amnesia.edit.scale.1"
-    )
+    assert origins.written("interventions", "amnesia", "edit", 0, "scale", 1) == "interventions.amnesia.edit.scale.1"
     assert origins.written("localize", "cell", "metric") == "localize.cell"
     assert origins.written("data", "Dr. X", "from_") == 'data."Dr. X".from'
 
 
 def test_a_level_is_checked_when_the_one_before_has_nothing_wrong(spec: Path) -> None:
-    spec.write_text(
-        SPEC.replace("neurons: cell", "neurons: cel").replace("stability", "stabilty"), encoding="utf-8"
-    )
+    spec.write_text(SPEC.replace("neurons: cell", "neurons: cel").replace("stability", "stabilty"), encoding="utf-8")
     with pytest.raises(SpecError) as caught:
         load(spec)
     assert [p.level for p in caught.value.problems] == ["schema"]

@@ -168,8 +168,7 @@ NAMES = [
     (
         "interventions: {silence: {unknown: stranger}}",
         "interventions.silence.unknown",
-        "'stranger' is not a list of placeholders; did you mean 'strangers'? "
-        "To use the text itself write [stranger]",
+        "'stranger' is not a list of placeholders; did you mean 'strangers'? To use the text itself write [stranger]",
     ),
     (
         "localize: {cell: {metric: stability, against: dumies}}",
@@ -383,8 +382,7 @@ SCIENCE = [
     (
         "interventions: {silence: {tune: {on: town, maximize: answer_probability}}}",
         "interventions.silence.tune.on",
-        "the value would be chosen on the questions it is scored on ('facts'); "
-        "split the set and tune on another part",
+        "the value would be chosen on the questions it is scored on ('facts'); split the set and tune on another part",
     ),
     (
         "interventions: {silence: {edit: {set: own_mean, neurons: L1.N5, position: last}, target: ada}}",
@@ -408,8 +406,7 @@ SCIENCE = [
         "whole layers were read at no position, so `position` must be given",
     ),
     (
-        "interventions: {silence: {edit: {scale: 0, neurons: cell, position: entity.last}, "
-        "ask: [facts, quiet]}}",
+        "interventions: {silence: {edit: {scale: 0, neurons: cell, position: entity.last}, ask: [facts, quiet]}}",
         "interventions.silence.edit.position",
         "position entity.last needs prompts about an entity; 'quiet' are texts about nobody",
     ),
@@ -569,8 +566,7 @@ CLAIMS = [
     (
         "expect: cell/ada >= 3",
         "expect",
-        "'cell/ada' is a set of neurons: compare it with = or !=, "
-        "or take its dominance, layer, score or size",
+        "'cell/ada' is a set of neurons: compare it with = or !=, or take its dominance, layer, score or size",
     ),
     (
         "neurons: {best: {of: cell, where: dominence >= 10}}",
@@ -619,8 +615,7 @@ CLAIMS = [
         "'silense' has no results here; did you mean 'silence'?",
     ),
     (
-        "expect: silence/random_neurons/knowledge_score/scale=0 >= 0.5\n"
-        "interventions: {silence: {controls: none}}",
+        "expect: silence/random_neurons/knowledge_score/scale=0 >= 0.5\ninterventions: {silence: {controls: none}}",
         "expect",
         "silence has no random_neurons: it is turned off under `controls:`",
     ),
@@ -718,9 +713,7 @@ WARNINGS = [
 
 
 @pytest.mark.parametrize(("fragment", "path", "message"), WARNINGS)
-def test_what_a_run_can_live_with_is_a_warning(
-    tmp_path: Path, fragment: str, path: str, message: str
-) -> None:
+def test_what_a_run_can_live_with_is_a_warning(tmp_path: Path, fragment: str, path: str, message: str) -> None:
     assert one(told(tmp_path, fragment)) == (path, "warning", message)
 
 

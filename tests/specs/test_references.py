@@ -48,9 +48,7 @@ def test_a_name_is_not_taken_for_an_address(text: str) -> None:
 
 
 sites = st.sampled_from(["mlp.neurons", "mlp.gate", "mlp.up", "mlp.out", "attn.heads", "attn.q", "resid"])
-addresses = st.builds(
-    Address, sites, st.integers(0, 200), st.integers(0, 10**6), st.none() | st.integers(-99, 99)
-)
+addresses = st.builds(Address, sites, st.integers(0, 200), st.integers(0, 10**6), st.none() | st.integers(-99, 99))
 
 
 @given(addresses)

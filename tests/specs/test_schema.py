@@ -89,8 +89,7 @@ REFUSED = [
         intervention("compare: x"),
         "interventions.amnesia.compare",
         "compare",
-        "'compare' is not a key here; targets follow from the neurons; "
-        "use `target:` or `others:` to change them",
+        "'compare' is not a key here; targets follow from the neurons; use `target:` or `others:` to change them",
     ),
     (
         edit("scale: {linspace: [1, -3, 21]}, neurons: cell"),
@@ -215,8 +214,7 @@ REFUSED = [
         "prompts: {p: {templates: a, texts: b}}",
         "prompts.p.texts",
         "texts",
-        "a prompt set has exactly one of relations, templates, texts, pairs, of; "
-        "this has templates and texts",
+        "a prompt set has exactly one of relations, templates, texts, pairs, of; this has templates and texts",
     ),
     (
         "neurons: {n: {of: cell, top: 3, rank: 2}}",
@@ -339,9 +337,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("text", "path", "underlined", "message"), REFUSED)
-def test_a_mistake_gives_one_message_at_its_place(
-    text: str, path: str, underlined: str, message: str
-) -> None:
+def test_a_mistake_gives_one_message_at_its_place(text: str, path: str, underlined: str, message: str) -> None:
     assert refused(text) == [(path, underlined, message)]
 
 
@@ -383,8 +379,7 @@ def test_a_block_on_several_lines_is_shown_by_its_key() -> None:
 @pytest.mark.parametrize("text", ["NO", "1946", "010", "12:30", "5e-1", "yes", "2020-01-01", "0x1f", "1_000"])
 def test_a_text_field_keeps_what_is_written(text: str) -> None:
     experiment = accepted(
-        f"entities: {{{text}: {text}}}\n"
-        f"relations: {{r: {{prompt: x, answers: {{a: {text}}}, given: {text}}}}}"
+        f"entities: {{{text}: {text}}}\nrelations: {{r: {{prompt: x, answers: {{a: {text}}}, given: {text}}}}}"
     )
     assert experiment.entities[text].name == text
     assert experiment.relations["r"].answers == {"a": [text]}

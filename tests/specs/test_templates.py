@@ -49,12 +49,8 @@ def test_an_unknown_slot_is_refused_with_the_nearest() -> None:
 
 
 def test_a_template_without_its_slot_is_refused() -> None:
-    assert check("The age of") == [
-        "no {{ entity }} in this template: a text about nobody goes under `texts:`"
-    ]
-    assert check("Question", "prompt") == [
-        "no {{ prompt }} in this frame, so every prompt would be the same text"
-    ]
+    assert check("The age of") == ["no {{ entity }} in this template: a text about nobody goes under `texts:`"]
+    assert check("Question", "prompt") == ["no {{ prompt }} in this frame, so every prompt would be the same text"]
     assert check("{{ prompt }} {{ prompt }}", "prompt") == ["{{ prompt }} stands twice in this frame"]
 
 

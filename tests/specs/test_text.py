@@ -19,9 +19,7 @@ def refusals(text: str) -> list[tuple[int, int, str]]:
     with pytest.raises(SpecError) as caught:
         parse_yaml(text, "a.yaml")
     places = [(p.origin.line, p.origin.column) if p.origin else (0, 0) for p in caught.value.problems]
-    return [
-        (line, column, p.message) for (line, column), p in zip(places, caught.value.problems, strict=True)
-    ]
+    return [(line, column, p.message) for (line, column), p in zip(places, caught.value.problems, strict=True)]
 
 
 REFUSED = [
@@ -96,9 +94,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("text", "line", "column", "message"), REFUSED)
-def test_what_is_not_plain_data_is_refused_at_its_place(
-    text: str, line: int, column: int, message: str
-) -> None:
+def test_what_is_not_plain_data_is_refused_at_its_place(text: str, line: int, column: int, message: str) -> None:
     assert (line, column, message) in refusals(text)
 
 
@@ -209,9 +205,7 @@ def test_every_node_knows_its_place() -> None:
     assert (item.keys["c"].origin.column, item.origin.column, item.origin.length) == (6, 5, 10)
 
 
-LINES = st.text(alphabet="ab1 ,.;()!?'{}-:#", max_size=8) | st.sampled_from(
-    ["null", "1946", "{{ entity }} is"]
-)
+LINES = st.text(alphabet="ab1 ,.;()!?'{}-:#", max_size=8) | st.sampled_from(["null", "1946", "{{ entity }} is"])
 
 
 @given(st.lists(LINES.map(lambda t: f"- {t}") | st.sampled_from(["# why", "", "a: b", "  c"]), max_size=4))

@@ -149,9 +149,7 @@ def _check_sets(scope: Scope, claim: Condition, path: Path) -> None:
             if _check_neurons(scope, text, path) is False:
                 scope.tell(f"'{claim.quantity}' is a set of neurons, and '{text}' is a number", *path)
             continue
-        scope.tell(
-            f"'{claim.quantity}' is a set of neurons; '{text}' is not an address such as L1.N11948", *path
-        )
+        scope.tell(f"'{claim.quantity}' is a set of neurons; '{text}' is not an address such as L1.N11948", *path)
 
 
 # -- results of interventions and analyses
@@ -234,9 +232,7 @@ def _check_group(scope: Scope, found: ResultPath, path: Path) -> bool:
             scope.tell(f"{found.block} has no {found.condition}: it is turned off under `controls:`", *path)
             return False
         if found.condition == "no_edit" and spec.placeholder is None and spec.freeze is None:
-            scope.tell(
-                f"{found.block} has no no_edit: without a placeholder or a freeze it is the clean run", *path
-            )
+            scope.tell(f"{found.block} has no no_edit: without a placeholder or a freeze it is the clean run", *path)
             return False
     return True
 
@@ -250,8 +246,7 @@ def _check_axes(scope: Scope, text: str, found: ResultPath, path: Path, each_neu
         if axis in sweeps:
             if not _is_among(value, sweeps[axis]):
                 scope.tell(
-                    f"{found.block} was not run at {axis}={value}; "
-                    f"the values are {values_text(sweeps[axis], 8)}",
+                    f"{found.block} was not run at {axis}={value}; the values are {values_text(sweeps[axis], 8)}",
                     *path,
                 )
                 return False
@@ -283,14 +278,11 @@ def _is_among(value: str, values: Sequence[float | str]) -> bool:
     except ValueError:
         return value in values
     return any(
-        isinstance(known, (int, float)) and math.isclose(known, number, rel_tol=1e-9, abs_tol=1e-12)
-        for known in values
+        isinstance(known, (int, float)) and math.isclose(known, number, rel_tol=1e-9, abs_tol=1e-12) for known in values
     )
 
 
-def _check_column(
-    scope: Scope, found: ResultPath, axis: str, value: str, sweeps: Sequence[str], path: Path
-) -> bool:
+def _check_column(scope: Scope, found: ResultPath, axis: str, value: str, sweeps: Sequence[str], path: Path) -> bool:
     columns = (*COLUMNS, *scope.attributes)
     if axis not in columns:
         if scope.open:
@@ -321,11 +313,7 @@ def _check_derived(scope: Scope, text: str, path: Path) -> bool:
     if spec.overlap is None or not isinstance(spec.overlap, str) or len(steps) < 2:
         return True
     found = scope.neurons(spec.overlap, "analyses", name, "overlap")
-    known = (
-        [g for ranking, key in found.rankings if key is None for g in scope.groups(ranking) or ()]
-        if found
-        else []
-    )
+    known = [g for ranking, key in found.rankings if key is None for g in scope.groups(ranking) or ()] if found else []
     for step in steps[:2] if known else ():
         if step not in known:
             scope.tell(f"'{name}' has no '{step}'{choose(step, known)}", *path)

@@ -37,9 +37,7 @@ def check_addresses(scope: Scope) -> None:
             kind = "neurons given by address" if neurons.addresses else "whole layers"
             if unranked and not neurons.rankings:
                 if spec.target is None and about:
-                    scope.tell(
-                        f"{kind} belong to nobody, so `target` must say whose answers should change", *where
-                    )
+                    scope.tell(f"{kind} belong to nobody, so `target` must say whose answers should change", *where)
                 bare = neurons.whole_layers or any(a.position is None for a in neurons.addresses)
                 if edit.position is None and bare and edit.in_ == "activations":
                     scope.tell(f"{kind} were read at no position, so `position` must be given", *where)
@@ -95,9 +93,7 @@ def check_positions(scope: Scope) -> None:
             position = next((p for p in spec.freeze.position if is_entity_position(p)), None)
             for found, _ in nobody:
                 if position is not None and len(nobody) == len(asked):
-                    scope.tell(
-                        _about_nobody(position, found.name), "interventions", name, "freeze", "position"
-                    )
+                    scope.tell(_about_nobody(position, found.name), "interventions", name, "freeze", "position")
 
 
 def _about_nobody(position: str, name: str) -> str:
@@ -138,9 +134,7 @@ def _check_source(
         elif isinstance(source, Source) and isinstance(value, str) and entity:
             found_set = scope.prompts_or_names(value, *place)
             if isinstance(found_set, Prompts) and found_set.about is False:
-                scope.tell(
-                    f"'{value}' are texts about nobody; there is no entity token to take a mean at", *place
-                )
+                scope.tell(f"'{value}' are texts about nobody; there is no entity token to take a mean at", *place)
 
 
 def _no_patch(name: str) -> str:
@@ -157,8 +151,7 @@ def check_freezes(scope: Scope) -> None:
             for site in exception.site or ():
                 if site not in freeze.site:
                     scope.tell(
-                        f"{site} is not frozen, so it cannot be an exception; "
-                        f"frozen: {', '.join(freeze.site)}",
+                        f"{site} is not frozen, so it cannot be an exception; frozen: {', '.join(freeze.site)}",
                         *(*path, "site"),
                     )
             for position in exception.position or ():
@@ -183,14 +176,11 @@ def check_weights(scope: Scope) -> None:
             path = ("interventions", name, "edit", n)
             if edit.in_ == "weights":
                 if edit.position is not None:
-                    scope.tell(
-                        "an edit in the weights acts at every position; remove `position`", *path, "position"
-                    )
+                    scope.tell("an edit in the weights acts at every position; remove `position`", *path, "position")
                 verb = "set" if edit.set is not None else "add" if edit.add is not None else None
                 if verb is not None:
                     scope.tell(
-                        "only `scale` can be written into the weights: "
-                        "it multiplies the neuron's output column",
+                        "only `scale` can be written into the weights: it multiplies the neuron's output column",
                         *(*path, verb),
                         key=True,
                     )

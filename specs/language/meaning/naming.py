@@ -50,9 +50,7 @@ class Naming:
         self.problems: list[Problem] = []
         self.open = bool(experiment.data)
         """Data files may bring entities, relations and attributes that are not known here."""
-        self.attributes = tuple(
-            dict.fromkeys(name for e in experiment.entities.values() for name in e.attributes)
-        )
+        self.attributes = tuple(dict.fromkeys(name for e in experiment.entities.values() for name in e.attributes))
         self._told: set[tuple[str, Path]] = set()
         self._places: dict[str, list[Origin | None]] = {}
         self._unknown: dict[int, str] = {}
@@ -172,9 +170,7 @@ class Naming:
         if isinstance(ref, str) and ref not in (*self.experiment.placeholders, *PLACEHOLDERS):
             near = nearest(ref, [*self.experiment.placeholders, *PLACEHOLDERS])
             hint = f"did you mean '{near}'? To use the text itself write [{ref}]" if near else ""
-            message = (
-                f"'{ref}' is not a list of placeholders; {hint or f'to use the text itself write [{ref}]'}"
-            )
+            message = f"'{ref}' is not a list of placeholders; {hint or f'to use the text itself write [{ref}]'}"
             self.tell(message, *path)
             return None
         return placeholder_names(self.experiment, ref)

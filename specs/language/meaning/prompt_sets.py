@@ -155,15 +155,11 @@ class PromptSets(Naming):
     def _labels(self, spec: PromptSet, *path: str | int) -> bool:
         fine = True
         relations = self.experiment.relations
-        asked = (
-            [r for r in spec.relations if r in relations] if isinstance(spec.relations, list) else relations
-        )
+        asked = [r for r in spec.relations if r in relations] if isinstance(spec.relations, list) else relations
         phrasings = dict.fromkeys(label for r in asked for label in relations[r].phrasings)
         for n, label in enumerate(spec.phrasing or []):
             if label not in phrasings:
-                self.tell(
-                    f"no relation has a phrasing '{label}'{choose(label, phrasings)}", *path, "phrasing", n
-                )
+                self.tell(f"no relation has a phrasing '{label}'{choose(label, phrasings)}", *path, "phrasing", n)
                 fine = False
         variants = dict.fromkeys(label for e in self.experiment.entities.values() for label in e.variants)
         for n, label in enumerate(spec.variants if isinstance(spec.variants, list) else []):

@@ -201,9 +201,7 @@ def check_slices(scope: Scope) -> None:
         tops = _cut(scope, str(spec.cumulativity), "top")
         ranks = _cut(scope, str(spec.slices), "rank")
         if tops is None:
-            scope.tell(
-                f"'{spec.cumulativity}' has no cut-offs: its edit needs `top: [...]`", *path, "cumulativity"
-            )
+            scope.tell(f"'{spec.cumulativity}' has no cut-offs: its edit needs `top: [...]`", *path, "cumulativity")
             continue
         if ranks is None:
             scope.tell(f"'{spec.slices}' has no slices: its edit needs `rank: [...]`", *path, "slices")

@@ -91,11 +91,7 @@ class Scope(PromptSets):
         if groups is None or key in groups:
             return True
         by = self.experiment.localize[ranking].by or []
-        what = (
-            f"It is ranked by {', '.join(by)}: {', '.join(sorted(groups))}"
-            if by
-            else "It is one ranking over all"
-        )
+        what = f"It is ranked by {', '.join(by)}: {', '.join(sorted(groups))}" if by else "It is one ranking over all"
         near = nearest(key, [*groups, *also])
         hint = f"; did you mean '{near}'? {what}" if near else f". {what}"
         self.tell(f"'{name}' has no '{key}'{hint}", *path, unknown=key)
@@ -156,9 +152,7 @@ class Scope(PromptSets):
         if looks_like_address(ref) and self.kind(ref.partition("/")[0]) is None:
             digits = "".join(c if c.isdigit() else " " for c in ref.partition(":")[2] or ref).split()
             write = f"L{digits[0]}.N{digits[1]}"
-            self.tell(
-                f"'{ref}' is not a neuron address; write {write}, or gate:L1.N5 for another site", *path
-            )
+            self.tell(f"'{ref}' is not a neuron address; write {write}, or gate:L1.N5 for another site", *path)
             return None
         try:
             reference = parse_reference(ref)
@@ -181,9 +175,7 @@ class Scope(PromptSets):
             found = self._resolve(self.experiment.neurons[name], ("neurons", name), (*within, name))
             if found is None or key is None:
                 return found
-            if not all(
-                self.group(ranking, name, key, *path) for ranking, own in found.rankings if own is None
-            ):
+            if not all(self.group(ranking, name, key, *path) for ranking, own in found.rankings if own is None):
                 return None
             return found + Neurons() if not found.rankings else _keyed(found, key)
         self.tell(self._no_neurons(name, within), *path, unknown=name)
@@ -196,9 +188,7 @@ class Scope(PromptSets):
             column = {"an entity": "entity", "a relation": "relation"}.get(kind)
             owner = next((r for r, spec in self.experiment.localize.items() if spec.by == [column]), None)
             if owner is None and column is not None:
-                owner = next(
-                    (r for r, spec in self.experiment.localize.items() if column in (spec.by or [])), None
-                )
+                owner = next((r for r, spec in self.experiment.localize.items() if column in (spec.by or [])), None)
             its = f"; its neurons are '{owner}/{name}'" if owner else ""
             return f"'{name}' is {kind}, not a set of neurons{its}"
         near = suggest(name, known)
@@ -219,9 +209,7 @@ class Scope(PromptSets):
             if name in known or parse_address(place) is not None:
                 fine = self.neurons(place, *path, n) is not None and fine
                 continue
-            near = (
-                suggest(name, known) or "; write 4, 4-9, 80%-100%, or a set of neurons whose layers are meant"
-            )
+            near = suggest(name, known) or "; write 4, 4-9, 80%-100%, or a set of neurons whose layers are meant"
             self.tell(f"'{place}' names no layers{near}", *path, n)
             fine = False
         return fine

@@ -34,9 +34,7 @@ def make(scores, top=1):
             n_prompts=100,
             n_candidates=len(found),
             neurons=[
-                RankedNeuron(
-                    rank=i, address=str(p), site=p.site, layer=p.layer, neuron=p.neuron, score=found[str(p)]
-                )
+                RankedNeuron(rank=i, address=str(p), site=p.site, layer=p.layer, neuron=p.neuron, score=found[str(p)])
                 for i, p in enumerate(places, start=1)
             ],
             chosen=order[:top],

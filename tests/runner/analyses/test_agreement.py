@@ -73,9 +73,7 @@ def test_one_form_is_told_by_name(ranked):
     same = {"a": {"L1.N1": 2.0}, "a/x": {"L1.N1": 2.0}}
     other = {"a": {"L1.N1": 2.0}, "a/x": {"L1.N1": 2.0, "L0.N5": 3.0}}
     assert agree(ranked, same).sentence == "the name a/x finds the same neuron as the name itself, L1.N1."
-    assert (
-        agree(ranked, other).sentence == "the name a/x finds L0.N5 and not L1.N1, which is at rank 2 there."
-    )
+    assert agree(ranked, other).sentence == "the name a/x finds L0.N5 and not L1.N1, which is at rank 2 there."
 
 
 def test_a_best_score_of_zero_has_no_ratio(ranked):

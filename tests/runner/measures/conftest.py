@@ -10,9 +10,7 @@ import pytest
 from runner.observe import AnswerScore, Asked, Observation, Row
 
 
-def score(
-    *probabilities: float, text: str = " Melania", ranks: Sequence[int] = (), shared: int = 0
-) -> AnswerScore:
+def score(*probabilities: float, text: str = " Melania", ranks: Sequence[int] = (), shared: int = 0) -> AnswerScore:
     """Score an answer by the probability of each token."""
     logps = tuple(math.log(p) if p > 0 else -math.inf for p in probabilities)
     return AnswerScore(text, logps, tuple(ranks) or (1,) * len(logps), shared)

@@ -25,9 +25,7 @@ def test_the_first_n_greedy_tokens_must_be_the_answers_first(build, value, word,
 
 
 def test_any_alias_will_do(build, value):
-    row = build.row(
-        build.seen(build.score(0.1, text=" a", ranks=(4,)), build.score(0.5, text=" b", ranks=(1,)))
-    )
+    row = build.row(build.seen(build.score(0.1, text=" a", ranks=(4,)), build.score(0.5, text=" b", ranks=(1,))))
     assert value("accuracy", row) == (1.0, "")
 
 

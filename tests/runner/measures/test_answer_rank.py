@@ -36,11 +36,7 @@ def test_pass_at_k_is_rank_within_k(build, value, ranks, k):
 @given(ranks=rank_lists)
 def test_rank_one_is_greedy_accuracy(build, value, ranks):
     row = build.row(observation(ranks))
-    assert (
-        (value("answer_rank", row)[0] == 1)
-        == (value("accuracy", row)[0] == 1.0)
-        == (value("pass@1", row)[0] == 1.0)
-    )
+    assert (value("answer_rank", row)[0] == 1) == (value("accuracy", row)[0] == 1.0) == (value("pass@1", row)[0] == 1.0)
 
 
 def test_without_an_answer_there_is_a_reason(build, value):

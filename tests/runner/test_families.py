@@ -10,6 +10,7 @@ import torch
 from runner.families import (
     FAMILIES,
     family_of,
+    layers_with,
     logits_of,
     mask_form,
     module_orders,
@@ -329,6 +330,10 @@ def test_a_layer_that_borrows_keys_has_none():
 
 def test_a_layer_without_attention_has_no_heads():
     model = shared("lfm2")
+    family = FAMILIES["lfm2"]
+    assert layers_with(model, family, "attn.heads") == (1,)
+    assert layers_with(model, family, "mlp.neurons") == (0, 1, 2)
+    assert layers_with(shared("gpt2"), FAMILIES["gpt2"], "mlp.gate") == ()
     assert site_place(model, FAMILIES["lfm2"], "attn.heads", 1).width == 32
     assert "layer 0" in error_of(site_place, model, FAMILIES["lfm2"], "attn.heads", 0)
 

@@ -211,7 +211,7 @@ def test_the_description_gives_question_answer_cells_effects_and_claims() -> Non
     for line in (
         "**Question.** Which neuron holds Donald Trump, and what happens when it is silenced?",
         "**Answer.** L1.N11948 holds Donald Trump",
-        "| Donald Trump | L1.N11948 | 14.50 | clear |",
+        "| Donald Trump | L1.N11948 | 14.50 | stands out |",
         "| scale | target | others | random neurons | wrong cell |",
         "| −1 | 0.302 | 0.960 | 0.995 | 0.980 |",
         "| `cell/trump/dominance >= 20` | not met | 14.5 |",

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from runner.execute import Engine, Outcome, Reading
-from runner.families import site_place
+from runner.families import layers_with, site_place
 from runner.program import Held, Job, Mode, NeuronEdit, Resolved, TokenSequence
 from specs.language.errors import ModelError
 from specs.language.results import SelfTest
@@ -95,22 +95,16 @@ def require(tests: Sequence[SelfTest]) -> None:
 
 
 def _sample(prompts: Sequence[tuple[int, ...]]) -> _Sample:
+    """Choose the two prompts that share most and then part: a prompt that only goes on is no branch."""
     usable = sorted({p for p in prompts if len(p) >= 3}, key=len)[:64]
-    if len(usable) < 2:
-        raise ModelError("the self-tests need two prompts of three tokens or more")
-    best = max(
-        ((a, b) for a in usable for b in usable if a < b and a[0] == b[0]),
-        key=lambda pair: _shared(*pair),
-        default=(usable[0], usable[1]),
-    )
-    return _Sample(*best)
+    pairs = [(a, b) for a in usable for b in usable if a < b and _shared(a, b) < min(len(a), len(b))]
+    if not pairs:
+        raise ModelError("the self-tests need two prompts of three tokens or more that part before either ends")
+    return _Sample(*max(pairs, key=lambda pair: _shared(*pair)))
 
 
 def _shared(a: Sequence[int], b: Sequence[int]) -> int:
-    n = 0
-    while n < min(len(a), len(b)) - 1 and a[n] == b[n]:
-        n += 1
-    return n
+    return next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def _middle(engine: Engine) -> int:
@@ -262,7 +256,10 @@ def _freeze(evidence: _Evidence) -> _Verdict:
     edit = Resolved((_edit("set", engine, 1e3, layer=0),))
     width = engine.place("mlp.out", engine.n_layers - 1).width
     later = tuple(n for n in range(1, engine.n_layers) if engine.place("mlp.out", n).width == width)
-    everything = {(site, n): ("last",) for site in ("attn.out", SITE) for n in range(engine.n_layers)}
+    # Layers without attention mix tokens in other ways, which the packing test judges.
+    attention = layers_with(engine.model, engine.family, "attn.out")
+    everything = {("attn.out", n): ("last",) for n in attention}
+    everything |= {(SITE, n): ("last",) for n in range(engine.n_layers)}
     held = {
         "held before": Held(everything),
         "held itself": Held({(SITE, n): ("last",) for n in later}),

@@ -12,7 +12,7 @@ import runner.selfcheck
 from runner.execute import Engine
 from runner.selfcheck import check, require
 from specs.language.errors import ModelError
-from tests.tiny import TINY, tiny_model
+from tests.tiny import TINY, TINY_UNTREELIKE, tiny_model
 
 PROMPTS = [(3, 9, 14, 7, 21, 33), (3, 9, 14, 7, 40, 12), (3, 30, 31, 5)]
 
@@ -117,3 +117,23 @@ def test_a_failure_stops_the_run_with_its_reason():
     model.model.layers[1].mlp.down_proj.weight.data[0, 0] = float("nan")
     with pytest.raises(ModelError, match="finite"):
         require(check(Engine(model), PROMPTS))
+
+
+@pytest.mark.parametrize("family", sorted(TINY_UNTREELIKE))
+def test_a_family_that_takes_a_tree_mask_in_silence_fails_the_packing_test_alone(family):
+    """Convolution, state spaces and linear attention mix tokens around the mask; padded rows are right."""
+    model = tiny_model(family)
+    if family in ("mamba", "recurrent_gemma"):
+        with pytest.raises(ModelError, match="attention alone"):
+            Engine(model)
+        return
+    engine = Engine(model)
+    assert "packing" in failed(engine)
+    engine.mode = "padded"
+    assert "packing" not in failed(engine)
+
+
+def test_the_prompts_of_the_sample_part_from_each_other():
+    """A prompt that is the beginning of the other would make a chain and test no branch."""
+    with pytest.raises(ModelError, match="part"):
+        check(Engine(tiny_model("llama")), [(3, 9, 14), (3, 9, 14, 7), (3, 9, 14, 7, 40)])

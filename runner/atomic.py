@@ -14,7 +14,10 @@ from specs.language.errors import DiskFull, RunError, RunSpecError
 __all__ = ["refusals", "whole", "write_text"]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+_REFUSED = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO),
+)
 
 
 @contextlib.contextmanager
@@ -30,7 +33,7 @@ def refusals(place: Path, remedy: str) -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             raise DiskFull(f"the disk that holds {place} is full", remedy=remedy) from error
-        if error.errno in _FORBIDDEN or isinstance(error, NotADirectoryError | FileExistsError):
+        if error.errno in _REFUSED:
             raise RunError(
                 f"cannot write to {place} ({error.strerror})", remedy="choose a folder that can be written to"
             ) from error

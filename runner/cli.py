@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from specs.language.errors import RunSpecError, SpecError
+from specs.language.errors import ModelError, Problem, RunSpecError, SpecError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 __all__ = ["main"]
 
@@ -109,7 +110,6 @@ def run(
 @JSON
 def validate(files: Sequence[Path], sets: Sequence[str], deep: bool, drafts: bool, as_json: bool) -> None:
     """Check specs: text, schema and meaning, and with --deep the model."""
-    from specs.language.errors import Problem
     from specs.language.load import load
 
     errors: list[Problem] = []
@@ -134,11 +134,19 @@ def validate(files: Sequence[Path], sets: Sequence[str], deep: bool, drafts: boo
             _console().print(f"{file}: valid{note}", highlight=False, soft_wrap=True)
     if as_json:
         click.echo(json.dumps([_problem_dict(p) for p in (*errors, *warnings)], ensure_ascii=False))
-        sys.exit(SpecError.exit_code if errors else 0)
+        sys.exit(_validity(errors))
     for warning in warnings:
         _stderr().print(_problem_text(warning), highlight=False, soft_wrap=True)
     if errors:
-        raise SpecError(errors)
+        _show_error(SpecError(errors))
+        sys.exit(_validity(errors))
+
+
+def _validity(errors: Sequence[Problem]) -> int:
+    """Give the exit code: 3 where nothing is wrong but the model as a whole, as a run would."""
+    if errors and all(p.level == "model" and p.path == "model" for p in errors):
+        return ModelError.exit_code
+    return SpecError.exit_code if errors else 0
 
 
 @cli.command()
@@ -227,7 +235,7 @@ def _stderr() -> Console:
     return Console(stderr=True)
 
 
-def _problem_text(problem: Any) -> Any:
+def _problem_text(problem: Problem) -> Text:
     """Show a problem: its place and message, the line, and carets in red (yellow for a warning)."""
     from rich.text import Text
 
@@ -244,7 +252,7 @@ def _problem_text(problem: Any) -> Any:
     return text
 
 
-def _problem_dict(problem: Any) -> dict[str, Any]:
+def _problem_dict(problem: Problem) -> dict[str, Any]:
     origin = problem.origin
     return {
         "severity": problem.severity,

@@ -34,7 +34,7 @@ def check_addresses(experiment: Experiment, machine: Machine, origins: Any) -> l
             try:
                 resolve_layers([text], n_layers)
             except ValueError as error:
-                add(f"{error} ({machine.source.name} has layers 0-{n_layers - 1})", place)
+                add(str(error).replace("the model has", f"{machine.source.name} has"), place)
     for place, sites in _sites(experiment):
         for site in sites:
             try:

@@ -172,10 +172,10 @@ class Machine:
         A model that does not take a tree mask fails the packing test alone: it is then run in padded rows, or
         one prompt at a time, and the test says so.
         """
-        from runner.selfcheck import check
+        from runner.selfcheck import TESTS_FORMAT, check
 
         prompts = sample_prompts(plan)
-        place = self.stage_key({"stage": "self-tests", "prompts": [list(p) for p in prompts]})
+        place = self.stage_key({"stage": "self-tests", "format": TESTS_FORMAT, "prompts": [list(p) for p in prompts]})
         found = self.cache.get(place)
         if found is not None:
             tests = [SelfTest.model_validate(t) for t in found.meta["tests"]]

@@ -8,15 +8,17 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from runner.terminal import Quiet, reporter_for
-from specs.language.errors import ModelError, Problem, RunSpecError
-from specs.language.experiment import Experiment
-from specs.language.load import Loaded
+from specs.language.errors import ModelError, Problem, RunSpecError, SpecError
+from specs.language.load import Cell, Loaded
 from specs.language.results import Results
+
+if TYPE_CHECKING:
+    from runner.model import Machine
 
 __all__ = [
     "check_deep",
@@ -39,14 +41,18 @@ def run_all(loaded: Loaded, *, out: Path, tracking_uri: str | None, track: bool,
     """
     console = Console(stderr=True)
     shown: list[Shown] = []
-    machine: Any = None
+    machine: Machine | None = None
     with reporter_for(console, quiet=quiet) as reporter, _told(reporter):
+        if len(loaded.cells) > 1:
+            _require_addresses(loaded)  # a matrix must not run for hours up to a cell that cannot be run
         for cell in loaded.cells:
             if len(loaded.cells) > 1:
                 reporter.say(f"[{len(shown) + 1}/{len(loaded.cells)}] {cell.label}")
             if machine is None or machine.spec != cell.experiment.model:
                 machine = None  # the old weights go before the new ones come
-                machine = _machine(cell.experiment, reporter)
+                machine = _machine(cell, reporter)
+            if len(loaded.cells) == 1:
+                _require_addresses(loaded, machine)
             shown.append(_run_one(loaded, cell, machine, reporter, out, tracking_uri, track))
     return shown
 
@@ -74,16 +80,34 @@ def _told(reporter: Quiet) -> Iterator[None]:
         log.removeHandler(teller)
 
 
-def _machine(experiment: Experiment, reporter: Quiet) -> Any:
+def _require_addresses(loaded: Loaded, machine: Machine | None = None) -> None:
+    """Refuse layers, neurons and sites that a model of the spec does not have, before anything is run."""
+    from runner.deep import check_addresses
+
+    problems: list[Problem] = []
+    for cell in loaded.cells:
+        if machine is None or machine.spec != cell.experiment.model:
+            machine = _machine(cell, Quiet(), weights=False)
+        problems += (p for p in check_addresses(cell.experiment, machine, cell.origins) if p not in problems)
+    if problems:
+        raise SpecError(problems)
+
+
+def _machine(cell: Cell, reporter: Quiet, *, weights: bool = True) -> Machine:
+    """Make the machine of a cell; what is wrong with its model is told with its place in the spec."""
     from runner.model import Machine
 
-    return Machine(experiment.model, reporter)
+    try:
+        return Machine(cell.experiment.model, reporter, weights=weights)
+    except ModelError as error:
+        origin = cell.origins.at("model")
+        raise type(error)(Problem(error.cause, "model", origin).headline(), remedy=error.remedy) from error
 
 
 def _run_one(
     loaded: Loaded,
-    cell: Any,
-    machine: Any,
+    cell: Cell,
+    machine: Machine,
     reporter: Quiet,
     out: Path,
     tracking_uri: str | None,
@@ -124,7 +148,7 @@ def _run_one(
     return show, as_json(results, paths)
 
 
-def _say_partial(out: Path, cell: Any, reporter: Quiet) -> None:
+def _say_partial(out: Path, cell: Cell, reporter: Quiet) -> None:
     from runner.store import slug
 
     place = out / f"{slug(cell.experiment.name)}-{cell.hash}"
@@ -205,14 +229,14 @@ def show_plan(loaded: Loaded, console: Console, *, n_prompts: int, as_json: bool
     """Print what a spec would run and cost; no weights are loaded."""
     from runner.bind import Binder
     from runner.compile import compile_plan
-    from runner.model import Machine
     from runner.show import estimate, plan_costs, print_plan
 
+    _require_addresses(loaded)
     documents: list[dict[str, Any]] = []
     machine: Machine | None = None
     for cell in loaded.cells:
         if machine is None or machine.spec != cell.experiment.model:
-            machine = Machine(cell.experiment.model, Quiet(), weights=False)
+            machine = _machine(cell, Quiet(), weights=False)
         plan = compile_plan(cell.experiment, Binder(machine.tokenizer), machine.shape.n_layers)
         costs = plan_costs(plan, machine.limits)
         expected = estimate(machine, costs)

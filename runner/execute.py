@@ -18,7 +18,8 @@ from nnsight import NNsight
 from torch import Tensor
 
 from interventions import VERBS, copy_nodes, hold
-from runner.attention import one_row_only, tree_attention
+from runner.attention import tree_attention
+from runner.budget import default_limits, family_limits
 from runner.families import Family, SitePlace, family_of, logits_of, site_place
 from runner.program import CLEAN, Job, Limits, Mode, Pass, Resolved, halve, pack
 from runner.tree import stack_rows
@@ -439,19 +440,6 @@ class Engine:
         texts = continue_greedily(self.model, cache, rows.ids.shape, paths, token, lengths)
         for i, text in zip(wanted, texts, strict=True):
             outcome.generated[i] = text
-
-
-def default_limits(device: torch.device) -> Limits:
-    """Choose pass sizes: short rows on a CPU, where attention is quadratic and nothing is gained beyond a few
-    hundred tokens; long ones on a GPU, which must be filled."""
-    if device.type == "cuda":
-        return Limits(row_nodes=1024, pass_nodes=16384, rows=256)
-    return Limits(row_nodes=256, pass_nodes=512, rows=64)
-
-
-def family_limits(config: Any, limits: Limits) -> Limits:
-    """Bound a pass by what a family takes: some biases have no batch axis and allow one row."""
-    return Limits(limits.row_nodes, limits.row_nodes, rows=1) if one_row_only(config) else limits
 
 
 def _plain_inputs(ids: Tensor, real: Tensor) -> Any:

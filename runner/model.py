@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from runner.budget import fitted_limits
 from runner.cache import StageCache, key
 from runner.families import family_of, shape_of, site_place
 from runner.models import (
@@ -81,9 +82,8 @@ class Machine:
     @property
     def limits(self) -> Limits:
         """How much goes into one pass on this device."""
-        from runner.execute import default_limits, family_limits
-
-        return family_limits(self.config, default_limits(self.device.device))
+        attention = self.spec.attention if self.spec.attention != "auto" else self.shape.attention
+        return fitted_limits(self.config, self.shape, self.dtype.dtype, self.device.device, attention)
 
     @property
     def files(self) -> Checkpoint:

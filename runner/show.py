@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from runner.bind import BoundPrompt
+from runner.budget import pass_bytes
 from runner.plan import AskStage, LocalizeStage, Plan
 from runner.program import Cost, Job, Limits, Mode, cost, pack
 
@@ -118,12 +119,11 @@ def estimate(machine: Machine, costs: Sequence[tuple[str, Cost]]) -> Estimate:
     embedding = machine.skeleton.get_input_embeddings().weight.numel()
     speed = _matrix_speed(machine.shape.d_model, machine.dtype.dtype, machine.device.device)
     tokens = sum(c.distinct_tokens for _, c in costs)
-    size = torch.empty((), dtype=machine.dtype.dtype).element_size()
-    width = max(machine.widths().values())
-    reading = machine.limits.pass_nodes * machine.shape.n_layers * width * size
+    attention = machine.shape.attention
+    beside = pass_bytes(machine.limits, machine.config, machine.shape, machine.dtype.dtype, attention)
     return Estimate(
         seconds=2.0 * (parameters - embedding) * tokens / speed,
-        bytes=parameters * size + reading,
+        bytes=parameters * machine.dtype.dtype.itemsize + beside,
         gigaflops=speed / 1e9,
     )
 

@@ -72,7 +72,7 @@ def test_every_library_that_is_imported_is_a_dependency() -> None:
     called = {"yaml": "pyyaml", "vl_convert": "vl-convert-python"}
     declared = {canonicalize_name(Requirement(text).name) for text in PROJECT["project"]["dependencies"]}
     # Brought by transformers, accelerate, mlflow and pydantic, which do not work without them.
-    brought = {"huggingface-hub", "tokenizers", "psutil", "pandas", "pydantic-core"}
+    brought = {"tokenizers", "pandas", "pydantic-core"}
     for path in MODULES:
         for name in imported(path) - set(PACKAGES) - set(sys.stdlib_module_names):
             assert canonicalize_name(called.get(name, name)) in declared | brought, f"{name_of(path)}: {name}"

@@ -105,13 +105,13 @@ def test_the_store_is_the_one_asked_for_else_the_environments_else_beside_the_ru
     [
         ("sqlite:////data/x/a.db", "file:///data/x/artifacts"),
         ("sqlite:////data/a%20b/a.db?timeout=3", "file:///data/a%20b/artifacts"),
-        ("postgresql://u:p@h/db", "file:///work/runs/mlflow/artifacts"),
+        ("postgresql://u:p@h/db", "file:///data/runs/mlflow/artifacts"),
         ("http://h:5000", None),
         ("https://h", None),
     ],
 )
 def test_the_files_of_a_store_have_an_explicit_place(uri: str, root: str | None) -> None:
-    assert artifact_root(uri, Path("/work/runs")) == root
+    assert artifact_root(uri, Path("/data/runs")) == root
 
 
 # -- what is written

@@ -12,15 +12,18 @@ run-spec doctor          what this machine can do         130 interrupted; what 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from specs.language.errors import ModelError, Problem, RunSpecError, SpecError
+from specs.language.errors import DiskFull, ModelError, Problem, RunSpecError, SpecError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,6 +43,30 @@ class _Commands(click.Group):
         if args and args[0] not in self.commands and args[0] not in own:
             args = ["run", *args]
         return super().parse_args(ctx, args)
+
+    def make_context(self, *arguments: Any, **more: Any) -> click.Context:
+        """Parse, and print the help if that is asked for."""
+        with _reader():
+            return super().make_context(*arguments, **more)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        with _reader():
+            return super().invoke(ctx)
+
+
+class _ReaderGone(Exception):
+    """Nobody reads what is printed (`run-spec plan FILE | head`); that is no failure of ours."""
+
+
+@contextlib.contextmanager
+def _reader() -> Iterator[None]:
+    """Keep click from making a failure of a closed pipe."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        raise _ReaderGone from error
 
 
 FILE = click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
@@ -92,14 +119,19 @@ def run(
 
     from runner.session import run_all
 
-    summaries = run_all(loaded, out=out, tracking_uri=tracking_uri, track=track, quiet=quiet or as_json)
+    ended = run_all(loaded, out=out, tracking_uri=tracking_uri, track=track, quiet=quiet or as_json)
     if as_json:
-        found = [summary for _, summary in summaries]
-        click.echo(json.dumps(found[0] if len(found) == 1 else found, ensure_ascii=False, allow_nan=False))
-        return
-    console = _console()
-    for show, _ in summaries:
-        show(console)
+        found = [data for _, data in ended.summaries]
+        click.echo(json.dumps(found[0] if len(loaded.cells) == 1 else found, ensure_ascii=False, allow_nan=False))
+    else:
+        console = _console()
+        for show, _ in ended.summaries:
+            show(console)
+    # What was found is safe and is shown before anything that went wrong.
+    for trouble in ended.troubles:
+        _show_error(trouble)
+    if ended.troubles:
+        sys.exit(ended.troubles[0].exit_code)
 
 
 @cli.command()
@@ -226,7 +258,11 @@ def doctor() -> None:
 def _console() -> Console:
     from rich.console import Console
 
-    return Console()
+    class Output(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return Output()
 
 
 def _stderr() -> Console:
@@ -286,7 +322,7 @@ def _show_error(error: RunSpecError) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     try:
-        cli.main(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+        cli.main(args=list(arguments) if arguments is not None else None, prog_name="run-spec", standalone_mode=False)
     except RunSpecError as error:
         _show_error(error)
         sys.exit(error.exit_code)
@@ -296,11 +332,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # The reader has gone (`run-spec plan FILE | head`); that is no failure of ours.
-        sys.stderr.close()
+    except (_ReaderGone, BrokenPipeError):
+        _forget_output()
         sys.exit(0)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _forget_output()
+        place = f" ({error.filename})" if error.filename else ""
+        _show_error(DiskFull(f"the disk is full{place}", remedy="make room and run again"))
+        sys.exit(DiskFull.exit_code)
     sys.exit(0)
+
+
+def _forget_output() -> None:
+    """Send what is still to be written nowhere, or Python complains of it while it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

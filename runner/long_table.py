@@ -82,8 +82,13 @@ class LongTable:
         with refusals(folder, REMEDY):
             # Not a file object of Python's: a Ctrl-C would then be able to strike in the middle of a batch.
             self._file = pa.OSFile(str(self._stream), "wb")
-            self._writer = pa.ipc.new_stream(self._file, self._schema)
-            self._write([])  # puts the columns on the disk
+            try:
+                self._writer = pa.ipc.new_stream(self._file, self._schema)
+                self._write([])  # puts the columns on the disk
+            except BaseException:
+                self._file.close()
+                self._stream.unlink(missing_ok=True)
+                raise
 
     def append(self, rows: Sequence[Row]) -> None:
         """Add measured rows as one batch. Raises DiskFull, and ValueError for a sweep without a column."""

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from runner.terminal import Quiet, reporter_for
-from specs.language.errors import ModelError, Problem, RunSpecError, SpecError
+from specs.language.errors import DiskFull, ModelError, Problem, RunError, RunSpecError, SpecError
 from specs.language.load import Cell, Loaded
 from specs.language.results import Results
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from runner.model import Machine
 
 __all__ = [
+    "Ended",
     "check_deep",
     "list_models",
     "open_ui",
@@ -30,31 +33,47 @@ __all__ = [
     "show_plan",
 ]
 
-Shown = tuple[Callable[[Console], None], dict[str, Any]]
-"""How to print the end of a run, and the same as data."""
+
+@dataclass
+class Ended:
+    """What became of the cells of a spec."""
+
+    summaries: list[tuple[Callable[[Console], None], dict[str, Any]]] = field(default_factory=list)
+    """Of every finished cell: how to print its end, and the same as data."""
+    troubles: list[RunSpecError] = field(default_factory=list)
+    """Cells that could not be run, and runs that MLflow could not be shown."""
 
 
-def run_all(loaded: Loaded, *, out: Path, tracking_uri: str | None, track: bool, quiet: bool) -> list[Shown]:
+def run_all(loaded: Loaded, *, out: Path, tracking_uri: str | None, track: bool, quiet: bool) -> Ended:
     """Run every cell of a spec, write its folder and report, and mirror it in MLflow.
 
-    The folder is written before MLflow is asked: a store that does not answer costs no result.
+    The folder is written before MLflow is asked: a store that does not answer costs no result. In a matrix a cell
+    that cannot be run does not keep the others from it. Raises what is wrong with the spec, its model or the disk.
     """
-    console = Console(stderr=True)
-    shown: list[Shown] = []
+    ended = Ended()
     machine: Machine | None = None
-    with reporter_for(console, quiet=quiet) as reporter, _told(reporter):
-        if len(loaded.cells) > 1:
-            _require_addresses(loaded)  # a matrix must not run for hours up to a cell that cannot be run
-        for cell in loaded.cells:
-            if len(loaded.cells) > 1:
-                reporter.say(f"[{len(shown) + 1}/{len(loaded.cells)}] {cell.label}")
-            if machine is None or machine.spec != cell.experiment.model:
-                machine = None  # the old weights go before the new ones come
-                machine = _machine(cell, reporter)
-            if len(loaded.cells) == 1:
-                _require_addresses(loaded, machine)
-            shown.append(_run_one(loaded, cell, machine, reporter, out, tracking_uri, track))
-    return shown
+    several = len(loaded.cells) > 1
+    with reporter_for(Console(stderr=True), quiet=quiet) as reporter, _told(reporter):
+        if several:
+            _require_addresses(loaded)  # a matrix must not run for hours up to a mistake in its last cell
+        for n, cell in enumerate(loaded.cells, start=1):
+            if several:
+                reporter.heading(f"[{n}/{len(loaded.cells)}] {cell.label}")
+            try:
+                if machine is None or machine.spec != cell.experiment.model:
+                    machine = None  # the old weights go before the new ones come
+                    machine = _machine(cell, reporter)
+                if not several:
+                    _require_addresses(loaded, machine)
+                _run_one(loaded, cell, machine, reporter, out, tracking_uri, track, ended)
+            except DiskFull:
+                raise
+            except (ModelError, RunError) as error:
+                if not several:
+                    raise
+                error.cause = f"[{n}/{len(loaded.cells)}] {cell.label}: {error.cause}"
+                ended.troubles.append(error)
+    return ended
 
 
 class _Teller(logging.Handler):
@@ -112,49 +131,47 @@ def _run_one(
     out: Path,
     tracking_uri: str | None,
     track: bool,
-) -> Shown:
+    ended: Ended,
+) -> None:
     from reports.render import render
     from runner.run import run_cell
     from runner.summary import as_json, print_summary
 
-    folder: Path | None = None
+    started = time.time()
     try:
         finished = run_cell(loaded, cell, machine, reporter, out)
-        folder = finished.folder
-    finally:
-        if folder is None:
-            _say_partial(out, cell, reporter)
+    except BaseException:
+        _say_partial(out, cell, reporter, started)
+        raise
     reporter.stage("report", None)
     report = render(finished.folder)
     reporter.done("report")
     paths = {"folder": str(finished.folder), "report": str(report)}
-    trouble: RunSpecError | None = None
     if track:
         reporter.stage("MLflow", None)
         try:
             paths["mlflow"] = _mirror(finished.folder, finished.results, tracking_uri)
             reporter.done("MLflow")
         except RunSpecError as error:
-            trouble = error
+            ended.troubles.append(error)
     results = finished.results
-
-    def show(console: Console) -> None:
-        print_summary(console, results, paths)
-
-    if trouble is not None:
-        # The result is safe; it is shown before the failure is told.
-        show(Console())
-        raise trouble
-    return show, as_json(results, paths)
+    ended.summaries.append((lambda console: print_summary(console, results, paths), as_json(results, paths)))
 
 
-def _say_partial(out: Path, cell: Cell, reporter: Quiet) -> None:
-    from runner.store import slug
+def _say_partial(out: Path, cell: Cell, reporter: Quiet, started: float) -> None:
+    """Say where the finished part of a run is, if this run has come so far as to finish one."""
+    from runner.store import HASH_LENGTH, load, slug
 
-    place = out / f"{slug(cell.experiment.name)}-{cell.hash}"
+    place = out / f"{slug(cell.experiment.name)}-{cell.hash[:HASH_LENGTH]}"
     for candidate in (place.with_name(place.name + ".partial"), place):
-        if (candidate / "results.json").exists():
-            reporter.say(f"what was finished is in {candidate}")
+        try:
+            results = load(candidate)
+            new = (candidate / "results.json").stat().st_mtime >= started - 1
+        except (OSError, RunError):
+            continue
+        if new and results.status == "partial":
+            if results.rankings or results.interventions:
+                reporter.say(f"what was finished is in {candidate}; its report: run-spec report {candidate}")
             return
 
 

@@ -35,16 +35,22 @@ class _Amount(ProgressColumn):
 
 
 class Quiet:
-    """Says nothing while it runs; what the user must know is kept for the end."""
+    """Says nothing while it runs; what the user must know is kept, and printed at the end if there is a console."""
 
-    def __init__(self) -> None:
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console
         self.messages: list[str] = []
 
     def __enter__(self) -> Quiet:
         return self
 
     def __exit__(self, *_: object) -> None:
-        pass
+        if self.console is not None:
+            for message in self.messages:
+                self.console.print(Text(message, style="yellow"), highlight=False, soft_wrap=True)
+
+    def heading(self, text: str) -> None:
+        """One of several runs begins."""
 
     def stage(self, name: str, total: int | None, *, unit: str = "tokens") -> None:
         """A stage begins."""
@@ -63,9 +69,10 @@ class Quiet:
 class Terminal(Quiet):
     """Progress bars on standard error, one line per finished stage."""
 
+    console: Console
+
     def __init__(self, console: Console) -> None:
-        super().__init__()
-        self.console = console
+        super().__init__(console)
         narrow = console.width < 70
         columns: list[ProgressColumn] = [SpinnerColumn(), TextColumn("{task.description}")]
         columns += [] if narrow else [BarColumn(bar_width=24)]
@@ -80,6 +87,10 @@ class Terminal(Quiet):
 
     def __exit__(self, *_: object) -> None:
         self.progress.stop()
+
+    def heading(self, text: str) -> None:
+        """Print which run begins."""
+        self.console.print(Text(text, style="bold"), highlight=False)
 
     def stage(self, name: str, total: int | None, *, unit: str = "tokens") -> None:
         """Show a bar for a stage."""
@@ -117,4 +128,4 @@ class Terminal(Quiet):
 
 def reporter_for(console: Console, *, quiet: bool) -> Quiet:
     """Choose bars where somebody watches, silence elsewhere."""
-    return Terminal(console) if console.is_terminal and not quiet else Quiet()
+    return Terminal(console) if console.is_terminal and not quiet else Quiet(console)

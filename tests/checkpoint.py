@@ -37,9 +37,7 @@ def tiny_tokenizer(style: Style = "bytes", *, bos: bool = False, corpus: Sequenc
         tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token=None))
         tokenizer.normalizer = normalizers.Replace(" ", "▁")
         tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("(?<!▁)(?=▁)"), "isolated")
-        tokenizer.decoder = decoders.Sequence(
-            [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
-        )
+        tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
         alphabet = []
     trainer = trainers.BpeTrainer(
         vocab_size=600, min_frequency=1, special_tokens=special, initial_alphabet=alphabet, show_progress=False
@@ -50,11 +48,17 @@ def tiny_tokenizer(style: Style = "bytes", *, bos: bool = False, corpus: Sequenc
             single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", 1)]
         )
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>", clean_up_tokenization_spaces=False
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        clean_up_tokenization_spaces=False,
     )
 
 
-def save_checkpoint(folder: Path, family: str = "llama", *, style: Style = "bytes", bos: bool = False, seed: int = 0) -> Path:
+def save_checkpoint(
+    folder: Path, family: str = "llama", *, style: Style = "bytes", bos: bool = False, seed: int = 0
+) -> Path:
     """Write a tiny model of a family and its tokenizer to a folder, as the hub keeps them."""
     from tests.tiny import tiny_model
 

@@ -188,6 +188,6 @@ def _span_tokens(text: str, offsets: Sequence[tuple[int, int]], start: int, end:
     first, last = inside[0], inside[-1]
     before, after = text[offsets[first][0] : start], text[end : offsets[last][1]]
     if before.strip() or after.strip():
-        whole = text[offsets[first][0] : offsets[last][1]]
+        whole = text[offsets[first][0] : offsets[last][1]].strip()
         return f"the entity '{text[start:end]}' is not found in tokens of its own: '{whole}' holds it"
     return first, last

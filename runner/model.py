@@ -73,6 +73,8 @@ class Machine:
         self.family = family_of(self.config)
         self.shape = shape_of(self.skeleton)
         self.mode: Mode = "trees"
+        self.attention = str(spec.attention)
+        """The implementation: as asked for until the weights are loaded, or those self-tests are found."""
         self.loaded: LoadedModel | None = None
         self._engine: Engine | None = None
         self._widths: dict[tuple[str, int], int] = {}
@@ -135,7 +137,7 @@ class Machine:
             dtype=str(self.dtype.dtype).removeprefix("torch."),
             dtype_reason=self.dtype.reason,
             device=str(self.device.device),
-            attention=self.loaded.attention if self.loaded else str(self.spec.attention),
+            attention=self.attention,
             adds_bos=adds_bos,
             weights_origin=self.files.description,
             revision=self.files.revision or None,
@@ -162,6 +164,7 @@ class Machine:
                 device=self.spec.device,
                 attention=None if self.spec.attention == "auto" else self.spec.attention,
             )
+            self.attention = self.loaded.attention
             self._engine = Engine(self.loaded.model, limits=self.limits, mode=self.mode)
             reporter.done(name)
         return self._engine
@@ -180,6 +183,7 @@ class Machine:
         if found is not None:
             tests = [SelfTest.model_validate(t) for t in found.meta["tests"]]
             self.mode = found.meta["mode"]
+            self.attention = found.meta["attention"]
         else:
             engine = self.engine(reporter)
             reporter.stage("self-tests", None)
@@ -192,7 +196,8 @@ class Machine:
                 reporter.say(f"{self.source.name} does not take prompt trees ({failed.figure:.2g}); using {mode} rows")
                 tests = check(engine, prompts)
             if all(t.passed for t in tests):
-                self.cache.put(place, {}, {"tests": [t.model_dump() for t in tests], "mode": self.mode})
+                kept = {"tests": [t.model_dump() for t in tests], "mode": self.mode, "attention": self.attention}
+                self.cache.put(place, {}, kept)
         passed = sum(t.passed for t in tests)
         reporter.done("self-tests", reused=found is not None, note=f"{passed} of {len(tests)} passed")
         return tests

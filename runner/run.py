@@ -79,6 +79,7 @@ def run_cell(
     clock = time.perf_counter()
     binder = Binder(machine.tokenizer)
     plan = compile_plan(experiment, binder, machine.shape.n_layers)
+    require_questions(plan)
     results = Results(
         name=experiment.name,
         description=experiment.description or "",
@@ -140,6 +141,16 @@ def run_cell(
             folder.write_provenance(results.provenance)
             finished.folder = folder.finish(results)
     return finished
+
+
+def require_questions(plan: Plan) -> None:
+    """Raise :class:`RunError` for an intervention of which no question can be asked, with the reason of the first."""
+    for stage in plan.ask:
+        if not any(row.condition == "edit" for row in stage.rows):
+            why = f": {stage.left_out[0].what}: {stage.left_out[0].reason}" if stage.left_out else ""
+            raise RunError(
+                f"'{stage.name}': no question is left to ask{why}", remedy="`run-spec validate --deep` gives every reason"
+            )
 
 
 def _columns(plan: Plan) -> tuple[dict[str, list[float | str]], list[str]]:

@@ -25,7 +25,7 @@ __all__ = ["TESTS_FORMAT", "check", "require"]
 TOLERANCES = {torch.float32: (2e-5, 2e-3), torch.bfloat16: (0.15, 0.5), torch.float16: (0.05, 0.2)}
 """dtype: limits on relative difference of activations and on |d log p| in nats, between two ways of packing."""
 SITE = "mlp.neurons"
-TESTS_FORMAT = 3
+TESTS_FORMAT = 4
 """Part of the key under which passed tests are kept: raised whenever a test asks something else."""
 
 

@@ -239,10 +239,15 @@ def _strongest_control(results: Results, done: InterventionResult, owner: str, e
 
 
 def _others_with_an_effect(results: Results, done: InterventionResult, owner: str) -> list[str]:
-    """Count the other owners whose neurons have a specific effect."""
+    """Count the other owners whose neurons have a specific effect; a neuron that two of them share is nobody's."""
     forms = other_forms(done.owners)
     rest = [o for o in done.owners if o != owner and o not in forms]
-    found = sum(1 for o in rest if (effect := _effect(done, o)) is not None and effect.verdict == "specific")
+    shared = {o for ranking in results.rankings.values() for them in ranking.shared_winners.values() for o in them}
+    found = sum(
+        1
+        for o in rest
+        if o not in shared and (effect := _effect(done, o)) is not None and effect.verdict == "specific"
+    )
     if not rest:
         return []
     if len(rest) == 1:

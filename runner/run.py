@@ -149,7 +149,7 @@ def require_questions(plan: Plan) -> None:
         if not any(row.condition == "edit" for row in stage.rows):
             why = f": {stage.left_out[0].what}: {stage.left_out[0].reason}" if stage.left_out else ""
             raise RunError(
-                f"'{stage.name}': no question is left to ask{why}", remedy="`run-spec validate --deep` gives every reason"
+                f"'{stage.name}': no question is left to ask{why}", remedy="`run-spec validate --deep` has every reason"
             )
 
 

@@ -36,7 +36,7 @@ def tiny_tokenizer(style: Style = "bytes", *, bos: bool = False, corpus: Sequenc
         special += [f"<0x{byte:02X}>" for byte in range(256)]
         tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token=None))
         tokenizer.normalizer = normalizers.Replace(" ", "▁")
-        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("(?<!▁)(?=▁)"), "isolated")
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"(?<!▁)(?=▁)|(?=\p{P})|(?<=\p{P})"), "isolated")
         tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
         alphabet = []
     trainer = trainers.BpeTrainer(

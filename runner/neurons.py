@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ from specs.language.references import Address, parse_address, parse_rank, resolv
 
 __all__ = [
     "Ownership",
+    "axes_of_edit",
     "condition_axes",
     "default_position",
     "draw_random",
@@ -33,6 +35,7 @@ __all__ = [
     "resolve_neurons",
 ]
 
+Widths = Mapping[tuple[str, int], int]
 CUTS = ("top", "bottom", "rank", "threshold", "mass")
 
 
@@ -88,11 +91,16 @@ def _rankings(experiment: Experiment, ref: NeuronsRef | None) -> list[tuple[str,
 
 def default_position(experiment: Experiment, ref: NeuronsRef | None) -> str:
     """Give the position at which the neurons of a set were read."""
-    for name, _ in _rankings(experiment, ref):
-        return (experiment.localize[name].position or ["entity.last"])[0]
-    for address in _addresses(experiment, ref):
-        if address.position is not None:
-            return str(address.position)
+    places = [(experiment.localize[name].position or ["entity.last"])[0] for name, _ in _rankings(experiment, ref)]
+    places += [str(a.position) for a in _addresses(experiment, ref) if a.position is not None]
+    different = list(dict.fromkeys(places))
+    if len(different) > 1:
+        raise RunError(
+            f"these neurons were read at different positions ({', '.join(different)}), and are edited at one",
+            remedy="add `position:` to the edit, or make it two edits",
+        )
+    if different:
+        return different[0]
     raise RunError("neurons given by address were read at no position", remedy="add `position:` to the edit")
 
 
@@ -109,29 +117,48 @@ def _addresses(experiment: Experiment, ref: NeuronsRef | None) -> list[Address]:
 
 def condition_axes(experiment: Experiment, spec: Intervention) -> dict[str, list[float | str]]:
     """List the sweeps of an intervention: axis name -> values. Values and cuts sweep, places do not."""
-    axes: dict[str, list[float | str]] = {}
+    return {axis: values for _, _, axis, values in _sweeps(experiment, spec)}
 
-    def add(name: str, values: Sequence[float | str]) -> None:
-        free = name
-        number = 2
-        while free in axes:
-            free = f"{name}{number}"
-            number += 1
-        axes[free] = list(values)
 
-    for edit in spec.edit:
+def axes_of_edit(
+    experiment: Experiment, spec: Intervention, number: int, axes: Mapping[str, float | str]
+) -> dict[str, float | str]:
+    """Give the point of the sweep as edit ``number`` sees it: its own sweeps, by what they sweep over.
+
+    The second edit that scales sweeps over ``scale2``; to itself that is ``scale``.
+    """
+    return {word: axes[axis] for n, word, axis, _ in _sweeps(experiment, spec) if n == number}
+
+
+def _sweeps(experiment: Experiment, spec: Intervention) -> list[tuple[int, str, str, list[float | str]]]:
+    """List (number of the edit, what is swept over, name of the axis, values); names are used once.
+
+    Raises RunError for two sweeps of one kind in one edit.
+    """
+    found: list[tuple[int, str, str, list[float | str]]] = []
+
+    def add(number: int, word: str, values: Sequence[float | str]) -> None:
+        if any((n, w) == (number, word) for n, w, _, _ in found):
+            raise RunError(
+                f"two sweeps over `{word}` in one edit are not built yet", remedy="write them as two interventions"
+            )
+        taken = {axis for _, _, axis, _ in found}
+        names = (word if k == 1 else f"{word}{k}" for k in itertools.count(1))
+        found.append((number, word, next(name for name in names if name not in taken), list(values)))
+
+    for number, edit in enumerate(spec.edit):
         if edit.scale is not None:
-            add("scale", sweep_values(edit.scale))
+            add(number, "scale", sweep_values(edit.scale))
         elif isinstance(edit.set, Times):
-            add("times", sweep_values(edit.set.times))
+            add(number, "times", sweep_values(edit.set.times))
         elif isinstance(edit.set, int | float | list | Range):
-            add("set", sweep_values(edit.set))
+            add(number, "set", sweep_values(edit.set))
         for ref in _sets(experiment, edit.neurons):
             for cut in CUTS:
                 value = getattr(ref, cut)
                 if isinstance(value, list) and len(value) > 1:
-                    add(cut, [v if isinstance(v, str) else float(v) for v in value])
-    return axes
+                    add(number, cut, [v if isinstance(v, str) else float(v) for v in value])
+    return found
 
 
 def _sets(experiment: Experiment, ref: NeuronsRef | None) -> list[NeuronSet]:
@@ -150,21 +177,24 @@ def resolve_neurons(
     owner: str,
     rankings: Mapping[str, RankingData],
     axes: Mapping[str, float | str],
-    n_layers: int,
+    widths: Widths,
 ) -> list[Address]:
-    """List the addresses a reference stands for, for one owner at one point of the sweep; each stands once."""
+    """List the addresses a reference stands for, for one owner at one point of the sweep; each stands once.
+
+    ``axes``: the point as the edit itself sees it. ``widths``: (site, layer) -> number of neurons.
+    """
     found: list[Address] = []
     if isinstance(ref, list):
         for part in ref:
-            found += resolve_neurons(experiment, part, owner, rankings, axes, n_layers)
+            found += resolve_neurons(experiment, part, owner, rankings, axes, widths)
     elif isinstance(ref, NeuronSet):
-        found = _resolve_set(experiment, ref, owner, rankings, axes, n_layers)
+        found = _resolve_set(experiment, ref, owner, rankings, axes, widths)
     elif isinstance(ref, str):
         name, _, key = ref.partition("/")
         if name in experiment.localize:
             found = rankings[name].chosen(key or _group(rankings[name], owner))
         elif name in experiment.neurons:
-            found = resolve_neurons(experiment, experiment.neurons[name], key or owner, rankings, axes, n_layers)
+            found = resolve_neurons(experiment, experiment.neurons[name], key or owner, rankings, axes, widths)
         else:
             address = parse_address(ref)
             if address is None:
@@ -187,19 +217,30 @@ def _resolve_set(
     owner: str,
     rankings: Mapping[str, RankingData],
     axes: Mapping[str, float | str],
-    n_layers: int,
+    widths: Widths,
 ) -> list[Address]:
     if ref.random is not None:
         assert ref.like is not None
-        like = resolve_neurons(experiment, ref.like, owner, rankings, axes, n_layers)
-        ranking = rankings[_rankings(experiment, ref.like)[0][0]]
+        name = next((n for n, own in experiment.neurons.items() if own is ref), "")
+        like = resolve_neurons(experiment, ref.like, owner, rankings, axes, widths)
         repeated = [like[i % len(like)] for i in range(ref.random)]
-        return draw_random(repeated, like, ranking.widths(), (experiment.seed, "random", owner))
+        return draw_random(repeated, like, widths, (experiment.seed, "random", name, owner))
     assert ref.of is not None
     name, _, key = ref.of.partition("/")
+    bounds = _bounds(ref, axes)
     if name not in experiment.localize:
-        return resolve_neurons(experiment, ref.of, owner, rankings, axes, n_layers)
+        whole = resolve_neurons(experiment, ref.of, owner, rankings, axes, widths)
+        if bounds is None:
+            return whole
+        first, last = bounds
+        start = first - 1 if first > 0 else max(0, len(whole) + first)
+        return whole[start : last if last > 0 else len(whole) + last + 1]
     ranking, group = rankings[name], key or _group(rankings[name], owner)
+    return ranking.chosen(group) if bounds is None else ranking.slice(group, *bounds)
+
+
+def _bounds(ref: NeuronSet, axes: Mapping[str, float | str]) -> tuple[int, int] | None:
+    """Give the first and last rank of a cut, counted from the end if negative; None without a cut."""
     for cut in CUTS:
         value = getattr(ref, cut)
         if value is None:
@@ -207,19 +248,19 @@ def _resolve_set(
         if isinstance(value, list):
             value = axes.get(cut, value[0])
         if cut == "top":
-            return ranking.slice(group, 1, int(value))
+            return 1, int(value)
         if cut == "bottom":
-            return ranking.slice(group, -int(value), -1)
+            return -int(value), -1
         if cut == "rank":
             first, last = parse_rank(str(value))
-            return ranking.slice(group, first, last)
-    return ranking.chosen(group)
+            return first, last
+    return None
 
 
 def draw_random(
     like: Sequence[Address],
     avoid: Sequence[Address],
-    widths: Mapping[tuple[str, int], int],
+    widths: Widths,
     seed: tuple[object, ...],
 ) -> list[Address]:
     """Draw as many neurons of the same layers and sites, none of them in ``avoid``, none twice.
@@ -245,7 +286,7 @@ def draw_random(
 
 
 def values_of_edit(edit: Edit, axes: Mapping[str, float | str]) -> float | str:
-    """Give the number of an edit at one point of the sweep, or the word of its source."""
+    """Give the number of an edit at one point of the sweep as it sees it, or the word of its source."""
     if edit.scale is not None:
         return float(axes["scale"])
     if isinstance(edit.set, Times):

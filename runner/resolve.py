@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from runner.execute import Engine, Outcome
 from runner.execute import Reading as SiteReading
 from runner.localization.ranking import RankingData
-from runner.neurons import draw_random, layers_of, owners_of, resolve_neurons, values_of_edit
+from runner.neurons import CUTS, axes_of_edit, draw_random, layers_of, owners_of, resolve_neurons, values_of_edit
 from runner.plan import AskStage, Condition, MeanStage
 from runner.program import Held, NeuronEdit, Resolved
 from specs.language.errors import RunError
@@ -42,39 +42,38 @@ class Resolver:
     def neurons(self, number: int, condition: Condition) -> list[Address]:
         """List the neurons that edit ``number`` touches under a condition."""
         spec = self.stage.spec.edit[number]
-        axes = dict(condition.axes)
-        cuts = tuple((k, v) for k, v in condition.axes if k in ("top", "bottom", "rank"))
+        axes = axes_of_edit(self.experiment, self.stage.spec, number, dict(condition.axes))
+        cuts = tuple((k, v) for k, v in axes.items() if k in CUTS)
         key = (number, condition.kind, condition.owner, condition.draw, cuts)
         if key not in self._neurons:
             ref: NeuronsRef | None = spec.neurons
             if ref is None:
                 raise RunError("an edit outside a set is not built yet")
-            own = resolve_neurons(self.experiment, ref, condition.owner, self.rankings, axes, self.n_layers)
+            widths = self._widths()
+            own = resolve_neurons(self.experiment, ref, condition.owner, self.rankings, axes, widths)
             if condition.kind == "random_neurons":
-                own = draw_random(
-                    own,
-                    own,
-                    self._widths(own),
-                    (self.experiment.seed, self.stage.name, number, condition.owner, condition.draw),
-                )
+                edited = Condition(condition.intervention, "edit", condition.owner, 0, condition.axes)
+                avoid = [a for n in range(len(self.stage.spec.edit)) for a in self.neurons(n, edited)]
+                seed: tuple[object, ...] = (self.experiment.seed, self.stage.name, number)
+                seed += (condition.owner, condition.draw)
+                # Another rank is another neuron, and so are its placebos; a longer `top` keeps those of a shorter.
+                ranks = tuple(v for k, v in cuts if k == "rank")
+                own = draw_random(own, avoid, widths, seed + ranks)
             self._neurons[key] = own
         return self._neurons[key]
 
     widths_of: Mapping[tuple[str, int], int] = field(default_factory=dict)
     """(site, layer): number of neurons, for draws from sites that no ranking has read."""
 
-    def _widths(self, like: list[Address]) -> Mapping[tuple[str, int], int]:
+    def _widths(self) -> Mapping[tuple[str, int], int]:
         widths: dict[tuple[str, int], int] = dict(self.widths_of)
         for ranking in self.rankings.values():
             widths.update(ranking.widths())
-        missing = {(a.site, a.layer) for a in like} - set(widths)
-        if missing:
-            raise RunError(f"the width of {sorted(missing)[0]} is not known")
         return widths
 
     def _edit(self, number: int, spec: Edit, condition: Condition) -> tuple[NeuronEdit, ...]:
         addresses = self.neurons(number, condition)
-        value = values_of_edit(spec, dict(condition.axes))
+        value = values_of_edit(spec, axes_of_edit(self.experiment, self.stage.spec, number, dict(condition.axes)))
         if spec.scale is not None:
             amounts = [float(value)] * len(addresses)
             op = "scale"
@@ -84,7 +83,8 @@ class Resolver:
                 factor = float(value) if isinstance(spec.set, Times) else 1.0
                 # A placebo gets the dose of the real edit, so its values are those of the neurons it stands for.
                 source = Condition(condition.intervention, "edit", condition.owner, 0, condition.axes)
-                amounts = [factor * self._own_mean(a, spec, source) for a in self.neurons(number, source)]
+                means = self._own_means(number, source)
+                amounts = [factor * means[a] for a in self.neurons(number, source)]
             else:
                 amounts = [float(value)] * len(addresses)
         by_place: dict[tuple[str, int], list[tuple[int, float]]] = {}
@@ -95,17 +95,39 @@ class Resolver:
             for (site, layer), pairs in by_place.items()
         )
 
-    def _own_mean(self, address: Address, spec: Edit, condition: Condition) -> float:
-        """Give a neuron's mean activation over the prompts on which its owner's ranking was made."""
-        names = [r for r, _ in owners_of(self.experiment, spec.neurons).rankings]
-        ranking = self.rankings[names[0]]
-        group = ranking.groups[condition.owner]
-        if group.mean is None:
-            raise RunError(
-                f"'{ranking.name}' ({ranking.metric}) reads no activations, so own_mean has no value",
-                remedy="give a number, or rank by another metric",
-            )
-        return float(group.mean[ranking.layers.index(address.layer), address.neuron])
+    def _own_means(self, number: int, condition: Condition) -> dict[Address, float]:
+        """Give the mean activation of an edit's neurons over the prompts on which they were ranked for its owner.
+
+        In a union a neuron has the mean of the first part that holds it.
+        """
+        axes = axes_of_edit(self.experiment, self.stage.spec, number, dict(condition.axes))
+        means: dict[Address, float] = {}
+        for part in self._parts(self.stage.spec.edit[number].neurons):
+            found = resolve_neurons(self.experiment, part, condition.owner, self.rankings, axes, self._widths())
+            sources = owners_of(self.experiment, part).rankings
+            if not sources:
+                raise RunError(f"{found[0]} was ranked on no prompts, so own_mean has no value", remedy="give a number")
+            name, key = sources[0]
+            ranking = self.rankings[name]
+            group = ranking.groups[key or condition.owner]
+            if group.mean is None:
+                raise RunError(
+                    f"'{name}' ({ranking.metric}) reads no activations, so own_mean has no value",
+                    remedy="give a number, or rank by another metric",
+                )
+            for address in found:
+                means.setdefault(address, float(group.mean[ranking.layers.index(address.layer), address.neuron]))
+        return means
+
+    def _parts(self, ref: NeuronsRef | None) -> Iterator[NeuronsRef]:
+        """Take unions apart, those that have a name too."""
+        if isinstance(ref, list):
+            for part in ref:
+                yield from self._parts(part)
+        elif isinstance(ref, str) and ref in self.experiment.neurons:
+            yield from self._parts(self.experiment.neurons[ref])
+        elif ref is not None:
+            yield ref
 
     def _held(self) -> Held | None:
         places = self.held_places()

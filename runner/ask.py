@@ -13,6 +13,7 @@ from runner.plan import AskStage, PlannedRow
 from runner.plan import Reading as PlannedReading
 from specs.language.conditions import holds
 from specs.language.experiment import Condition
+from specs.language.facts import PromptText
 
 __all__ = ["known_rule", "rows_of"]
 
@@ -25,7 +26,7 @@ def rows_of(stage: AskStage, outcome: Outcome, tokenizer: Any, rule: Condition |
 
     ``rule``: what the clean model must meet for a question to be known (``pass@5 = 1``); None for any question.
     """
-    shared = shared_tokens([row.question for row in stage.rows])
+    shared = shared_tokens([*stage.candidates, *(row.question for row in stage.rows)])
     lengths = text_lengths(stage.spec.measure)
     seen: dict[tuple[PlannedReading, BoundPrompt], Observation] = {}
 
@@ -35,7 +36,7 @@ def rows_of(stage: AskStage, outcome: Outcome, tokenizer: Any, rule: Condition |
             seen[key] = _observation(reading, question, outcome, shared, tokenizer, lengths)
         return seen[key]
 
-    numbers: dict[tuple[str, str | None], int] = {}
+    numbers: dict[tuple[PromptText, str], int] = {}
     known: dict[BoundPrompt, bool | None] = {}
     rows: list[Row] = []
     for planned in stage.rows:
@@ -53,10 +54,11 @@ def rows_of(stage: AskStage, outcome: Outcome, tokenizer: Any, rule: Condition |
     return rows
 
 
-def _asked(name: str, planned: PlannedRow, numbers: dict[tuple[str, str | None], int]) -> Asked:
+def _asked(name: str, planned: PlannedRow, numbers: dict[tuple[PromptText, str], int]) -> Asked:
     text, question = planned.prompt.text, planned.question.text
-    # The question, not the words asked: a placeholder's prompt is the same text for every owner.
-    number = numbers.setdefault((f"{planned.prompt.text.text}\n{question.text}", question.entity), len(numbers))
+    # The unit is the question, whatever placeholder it is asked with; strangers are people of their own.
+    stranger = text.text if planned.role == "unknown" else ""
+    number = numbers.setdefault((question, stranger), len(numbers))
     return Asked(
         intervention=name,
         edited=planned.edited,
@@ -86,11 +88,12 @@ def _observation(
 ) -> Observation:
     answers = []
     finite = True
+    given = len(question.text.given or "")
     for slot in reading.answers:
         finite = finite and outcome.finite[slot.sequence]
         answers.append(
             AnswerScore(
-                slot.text,
+                slot.text[given:],
                 tuple(min(0.0, float(v)) for v in outcome.logps[slot.sequence][slot.start : slot.stop])
                 if outcome.finite[slot.sequence]
                 else (0.0,) * (slot.stop - slot.start),

@@ -46,9 +46,7 @@ def pass_bytes(limits: Limits, config: Any, shape: ModelShape, dtype: torch.dtyp
     return masks + reading
 
 
-def fitted_limits(
-    config: Any, shape: ModelShape, dtype: torch.dtype, device: torch.device, attention: str
-) -> Limits:
+def fitted_limits(config: Any, shape: ModelShape, dtype: torch.dtype, device: torch.device, attention: str) -> Limits:
     """Halve rows and passes until one fits into its share of the device's memory."""
     limits = family_limits(config, default_limits(device))
     budget = CPU_BYTES

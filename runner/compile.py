@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from runner.bind import Binder, BoundPrompt, Unbound
@@ -21,8 +21,17 @@ from runner.plan import (
     Reading,
 )
 from runner.program import CLEAN, Job, TokenSequence
+from specs.language.errors import RunError
 from specs.language.experiment import Experiment, Intervention, Localize, Source
-from specs.language.facts import PromptText, owner_key, placeholder_names, prompt_set, targets_and_others, with_name
+from specs.language.facts import (
+    PromptText,
+    entities_of,
+    owner_key,
+    placeholder_names,
+    prompt_set,
+    targets_and_others,
+    with_name,
+)
 from specs.language.needs import needed
 from specs.language.references import resolve_layers
 from specs.language.results import LeftOut
@@ -114,7 +123,7 @@ def _baseline_texts(experiment: Experiment, spec: Localize, position: str) -> tu
     if is_placeholders(experiment, spec.against):
         names = placeholder_names(experiment, spec.against)
         prompts = prompt_set(experiment, spec.prompts or "attributes")
-        distinct = {p.template or p.text: p for p in prompts}.values()
+        distinct = {(p.relation, p.phrasing, p.language, p.template): p for p in prompts}.values()
         return tuple(with_name(p, n) for p, n in itertools.product(distinct, names)), position
     texts = prompt_set(experiment, spec.against)
     return texts, "last" if all(t.entity is None for t in texts) else position
@@ -173,6 +182,9 @@ def _ask_stage(experiment: Experiment, name: str, spec: Intervention, binder: Bi
     left_out: dict[str, LeftOut] = {}
     where = f"interventions.{name}"
 
+    positions = [edit_position(experiment, edit) for edit in spec.edit]
+    freeze = spec.freeze
+
     def bind(text: PromptText, what: str) -> BoundPrompt | None:
         result = binder.bind(text)
         if isinstance(result, Unbound):
@@ -180,6 +192,13 @@ def _ask_stage(experiment: Experiment, name: str, spec: Intervention, binder: Bi
                 f"{what}: {text.text}",
                 LeftOut(what=f'{what}, "{text.text}"', reason=result.reason, where=where),
             )
+            return None
+        try:
+            for place in (*positions, *(freeze.position if freeze is not None else ())):
+                result.positions(place)
+        except ValueError as error:
+            reason = LeftOut(what=f'{what}, "{text.text}"', reason=str(error), where=where)
+            left_out.setdefault(f"{what}: {text.text}", reason)
             return None
         return result
 
@@ -190,8 +209,6 @@ def _ask_stage(experiment: Experiment, name: str, spec: Intervention, binder: Bi
     n_text = generated_tokens(spec.measure)
     strangers = placeholder_names(experiment, spec.unknown)
     placeholders = placeholder_names(experiment, spec.placeholder) if spec.placeholder else ()
-    positions = [edit_position(experiment, edit) for edit in spec.edit]
-    freeze = spec.freeze
 
     def read(prompt: BoundPrompt, answers: BoundPrompt, condition: Condition | None, *, text: bool) -> Reading:
         """Plan one question under one condition: its answers as further branches, its text if wanted."""
@@ -210,6 +227,9 @@ def _ask_stage(experiment: Experiment, name: str, spec: Intervention, binder: Bi
 
         def add(ids: tuple[int, ...], generate: int = 0) -> int:
             twin = None
+            # Where every token is edited, so are those of the answer that the model is made to say.
+            beyond = tuple(range(len(prompt.ids), len(ids)))
+            acting = tuple(at + beyond if where == "all" else at for at, where in zip(edits, positions, strict=False))
             if condition is not None and freeze is not None and freeze.to == "clean":
                 twin = builder.add(TokenSequence(group=0, ids=ids), prompt.ids)
             return builder.add(
@@ -218,7 +238,7 @@ def _ask_stage(experiment: Experiment, name: str, spec: Intervention, binder: Bi
                     ids=ids,
                     condition=condition if condition is not None else CLEAN,
                     branch_at=branch,
-                    edits=edits,
+                    edits=acting,
                     frozen=frozen,
                     twin=twin,
                     source=prompt.text.text if frozen else "",
@@ -236,7 +256,7 @@ def _ask_stage(experiment: Experiment, name: str, spec: Intervention, binder: Bi
         return Reading(tuple(slots), add(prompt.ids, generate=n_text) if text and n_text else None)
 
     rows: list[PlannedRow] = []
-    wrong = _wrong_owners(owners) if spec.controls.wrong_cell else {}
+    wrong = _wrong_owners(experiment, spec, owners) if spec.controls.wrong_cell else {}
     for owner in owners:
         targets, others = targets_and_others(experiment, spec, owner)
         conditions = _conditions(name, spec, owner, wrong, points)
@@ -300,6 +320,7 @@ def _ask_stage(experiment: Experiment, name: str, spec: Intervention, binder: Bi
                                 at=condition.axes,
                                 role="unknown",
                             )
+    means = _mean_stage(experiment, spec, rows, binder, n_layers, where)
     return AskStage(
         name=name,
         spec=spec,
@@ -309,20 +330,27 @@ def _ask_stage(experiment: Experiment, name: str, spec: Intervention, binder: Bi
         wrong=wrong,
         axes={k: tuple(v) for k, v in axes.items()},
         controls=_control_notes(spec, owners, wrong, bool(placeholders)),
-        means=_mean_stage(experiment, spec, rows, binder, n_layers),
-        left_out=tuple(left_out.values()),
+        means=means,
+        candidates=tuple(_candidates(experiment, asked, binder)),
+        left_out=(*left_out.values(), *(means.left_out if means is not None else ())),
         warnings=tuple(ownership.warnings),
     )
 
 
 def owners_of_intervention(experiment: Experiment, spec: Intervention) -> _Owners:
-    """Whose neurons an intervention edits, one after another."""
-    owners: list[str] = []
-    for edit in spec.edit:
-        for owner in owners_of(experiment, edit.neurons or edit.outside).owners:
-            if owner not in owners:
-                owners.append(owner)
-    return _Owners(tuple(owners))
+    """Whose neurons an intervention edits, one after another.
+
+    Where an edit names a whole ranking, it is made for each of its groups, and what else is edited is edited with
+    all of them. Where all edits name groups, they make one set that belongs to all of these together.
+    """
+    found = [owners_of(experiment, edit.neurons or edit.outside) for edit in spec.edit]
+    whole = [o for o in found if any(key is None for _, key in o.rankings)]
+    if whole:
+        return _Owners(tuple(dict.fromkeys(owner for o in whole for owner in o.owners)))
+    owned = [o for o in found if o.rankings]
+    if owned:
+        return _Owners(("+".join(dict.fromkeys(owner for o in owned for owner in o.owners)),))
+    return _Owners(("+".join(dict.fromkeys(owner for o in found for owner in o.owners)),))
 
 
 @dataclass(frozen=True)
@@ -339,13 +367,14 @@ def edit_position(experiment: Experiment, edit: object) -> str:
     return default_position(experiment, getattr(edit, "neurons", None) or getattr(edit, "outside", None))
 
 
-def _wrong_owners(owners: Sequence[str]) -> dict[str, str]:
-    """Pair each owner with the next one of another entity."""
+def _wrong_owners(experiment: Experiment, spec: Intervention, owners: Sequence[str]) -> dict[str, str]:
+    """Pair each owner with the next one of another entity, who is not asked about as its target either."""
     wrong: dict[str, str] = {}
     for i, owner in enumerate(owners):
+        own = {*entities_of(experiment, owner), *targets_and_others(experiment, spec, owner)[0]}
         for step in range(1, len(owners)):
             other = owners[(i + step) % len(owners)]
-            if other.split("/")[0] != owner.split("/")[0]:
+            if not own & set(entities_of(experiment, other)):
                 wrong[owner] = other
                 break
     return wrong
@@ -393,7 +422,12 @@ def _control_notes(
 
 
 def _mean_stage(
-    experiment: Experiment, spec: Intervention, rows: Iterable[PlannedRow], binder: Binder, n_layers: int
+    experiment: Experiment,
+    spec: Intervention,
+    rows: Iterable[PlannedRow],
+    binder: Binder,
+    n_layers: int,
+    where: str,
 ) -> MeanStage | None:
     """Plan the means a freeze holds to: the same prompts with other names, read at the frozen positions."""
     if spec.freeze is None or not isinstance(spec.freeze.to, Source):
@@ -403,6 +437,7 @@ def _mean_stage(
         raise NotImplementedError("a freeze to the mean over a prompt set is refused at validate")
     names = placeholder_names(experiment, mean)
     sequences: list[TokenSequence] = []
+    left_out: dict[str, LeftOut] = {}
     members: dict[int, tuple[str, str]] = {}
     seen: set[tuple[str, str]] = set()
     for row in rows:
@@ -413,14 +448,33 @@ def _mean_stage(
             if key in seen:
                 continue
             seen.add(key)
+            if len(row.prompt.positions(position)) > 1:
+                raise RunError(
+                    f"holding {position} at a mean is not built yet where it is several tokens: {row.prompt.text.text}",
+                    remedy="ask questions that name the entity once, or hold one token",
+                )
             for name in names:
-                bound = binder.bind(with_name(row.prompt.text, name))
+                text = with_name(row.prompt.text, name)
+                bound = binder.bind(text)
                 if isinstance(bound, Unbound):
+                    left_out[text.text] = LeftOut(what=f'{name} in "{text.text}"', reason=bound.reason, where=where)
                     continue
                 at = bound.reading_position(position)
                 members[len(sequences)] = key
                 sequences.append(TokenSequence(group=len(sequences), ids=bound.ids[: at + 1], read=(at,)))
-    return MeanStage(Job(tuple(sequences), tuple(spec.freeze.site), tuple(range(n_layers))), members)
+            if key not in members.values():
+                raise RunError(f"none of the names of {mean} can be put into: {row.prompt.text.text}")
+    job = Job(tuple(sequences), tuple(spec.freeze.site), tuple(range(n_layers)))
+    return MeanStage(job, members, tuple(left_out.values()))
+
+
+def _candidates(experiment: Experiment, asked: Sequence[PromptText], binder: Binder) -> Iterator[BoundPrompt]:
+    """Bind every question of the relations that are asked: whether answers share tokens is no matter of who is."""
+    for relation in dict.fromkeys(text.relation for text in asked if text.relation):
+        for text in prompt_set(experiment, relation):
+            result = binder.bind(text)
+            if isinstance(result, BoundPrompt):
+                yield result
 
 
 def _fact_name(text: PromptText) -> str:

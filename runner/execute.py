@@ -270,8 +270,10 @@ class Engine:
                             table[(node, neuron)] = amount
             if plan.held is not None:
                 for key, names in plan.held.places.items():
+                    # Two names may mean one token (a question that ends in the entity): what is free stays free.
+                    free = {p for name, p in sequence.frozen if name not in names}
                     for name, p in sequence.frozen:
-                        if name not in names:
+                        if name not in names or p in free:
                             continue
                         if plan.held.values is not None:
                             held.setdefault(key, {})[int(path[p])] = plan.held.values[key][(sequence.source, name)]

@@ -121,7 +121,7 @@ class Machine:
 
     def stage_key(self, parts: Mapping[str, Any]) -> str:
         """Give the cache key of a stage of this model."""
-        return key({**self.identity(), **parts})
+        return key({**self.identity(), "mode": self.mode, **parts})
 
     def facts(self, adds_bos: bool) -> ModelFacts:
         """Describe the model as it is run."""
@@ -178,14 +178,19 @@ class Machine:
         from runner.selfcheck import TESTS_FORMAT, check
 
         prompts = sample_prompts(plan)
-        place = self.stage_key({"stage": "self-tests", "format": TESTS_FORMAT, "prompts": [list(p) for p in prompts]})
+        asked = {"stage": "self-tests", "format": TESTS_FORMAT, "prompts": [list(p) for p in prompts]}
+        place = key({**self.identity(), **asked})
         found = self.cache.get(place)
         if found is not None:
             tests = [SelfTest.model_validate(t) for t in found.meta["tests"]]
             self.mode = found.meta["mode"]
             self.attention = found.meta["attention"]
+            if self._engine is not None:
+                self._engine.mode = self.mode
         else:
+            self.mode = "trees"
             engine = self.engine(reporter)
+            engine.mode = self.mode
             reporter.stage("self-tests", None)
             tests = check(engine, prompts)
             for mode in ("padded", "one by one"):

@@ -94,6 +94,7 @@ class MeanStage:
     job: Job
     members: Mapping[int, tuple[str, str]]
     """Sequence -> (text of the frozen prompt, position name); the values of equal keys are averaged."""
+    left_out: tuple[LeftOut, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,8 @@ class AskStage:
     controls: Mapping[str, str]
     """Control: what is done, or why it does not apply."""
     means: MeanStage | None = None
+    candidates: tuple[BoundPrompt, ...] = ()
+    """Every question of the asked relations, asked or not: whose answers may share first tokens."""
     left_out: tuple[LeftOut, ...] = ()
     warnings: tuple[str, ...] = ()
 

@@ -176,6 +176,7 @@ def _ask(
     reporter: Reporter,
 ) -> list[Row]:
     """Run one intervention and add its record to the results; give its rows."""
+    rule = rule_of(experiment, stage)
     resolver = Resolver(experiment, stage, rankings, machine.shape.n_layers)
     resolver.widths_of = machine.widths()
     if stage.means is not None:
@@ -183,7 +184,6 @@ def _ask(
         results.stages.append(record)
     outcome, record = ask_stage(machine, stage, resolver, reporter)
     results.stages.append(record)
-    rule = rule_of(experiment, stage)
     rows = rows_of(stage, outcome, machine.tokenizer, rule)
     axes = tuple(stage.axes)
     n_asked, n_known = count_asked(rows)
@@ -209,7 +209,11 @@ def _ask(
         summaries=summarise(rows, stage.spec.measure, axes, experiment.seed),
         texts=injected_texts(stage, rows),
         controls=dict(stage.controls),
-        warnings=list(stage.warnings) + silent_cells(stage, resolver, rankings),
+        warnings=[
+            *stage.warnings,
+            *silent_cells(stage, resolver, rankings),
+            *same_cells(stage, resolver),
+        ],
     )
     results.left_out += [*stage.left_out, *_named(left_out(rows, stage.spec.measure), stage.name)]
     return rows
@@ -256,6 +260,20 @@ def edited_neurons(stage: AskStage, resolver: Resolver, owner: str, draw: int | 
             for address in resolver.neurons(number, condition):
                 found[str(address)] = None
     return list(found)
+
+
+def same_cells(stage: AskStage, resolver: Resolver) -> list[str]:
+    """Warn of a wrong cell that holds neurons of the right one: it is then no control."""
+    notes = []
+    for owner, other in stage.wrong.items():
+        own, wrong = edited_neurons(stage, resolver, owner), edited_neurons(stage, resolver, other)
+        both = [address for address in own if address in wrong]
+        if both:
+            notes.append(
+                f"the wrong cell of {owner} (that of {other}) shares {len(both)} of {len(own)} neurons with its own "
+                f"({', '.join(both[:3])}): it is no control there"
+            )
+    return notes
 
 
 def silent_cells(stage: AskStage, resolver: Resolver, rankings: Mapping[str, Any]) -> list[str]:

@@ -244,9 +244,7 @@ def _others_with_an_effect(results: Results, done: InterventionResult, owner: st
     rest = [o for o in done.owners if o != owner and o not in forms]
     shared = {o for ranking in results.rankings.values() for them in ranking.shared_winners.values() for o in them}
     found = sum(
-        1
-        for o in rest
-        if o not in shared and (effect := _effect(done, o)) is not None and effect.verdict == "specific"
+        1 for o in rest if o not in shared and (effect := _effect(done, o)) is not None and effect.verdict == "specific"
     )
     if not rest:
         return []

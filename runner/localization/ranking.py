@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from specs.language.errors import RunError
 from specs.language.references import Address
 
 Floats = npt.NDArray[np.float32]
@@ -58,10 +59,18 @@ class RankingData:
         return Address(self.site, self.layers[flat // width], flat % width)
 
     def slice(self, key: str, first: int, last: int) -> list[Address]:
-        """List the neurons of ranks ``first..last``, 1 the best; negative ranks count from the end."""
+        """List the neurons of ranks ``first..last``, 1 the best; negative ranks count from the end.
+
+        Raises :class:`RunError` for a rank that the ranking does not have.
+        """
         group = self.groups[key]
         width = group.score.shape[1]
         order = group.order()
+        if max(abs(first), abs(last)) > len(order):
+            raise RunError(
+                f"'{self.name}' ranks {len(order):,} neurons; there is no rank {max(abs(first), abs(last)):,}",
+                remedy="cut with a smaller number",
+            )
         start = first - 1 if first > 0 else len(order) + first
         stop = last if last > 0 else len(order) + last + 1
         return [self.address(int(i), width) for i in order[start:stop]]

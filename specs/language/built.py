@@ -15,6 +15,7 @@ from specs.language.block import Block, Condition
 from specs.language.errors import Problem
 from specs.language.experiment import (
     Analysis,
+    Controls,
     EachLayer,
     EachNeurons,
     EachPosition,
@@ -143,6 +144,9 @@ NOT_BUILT: tuple[NotBuilt, ...] = (
     NotBuilt(Freeze, "to", "holding components at {}", lambda to: to == "clean" or to.sample is None),
     NotBuilt(Intervention, "measure", "the measure {}", lambda m: m.partition("@")[0] in MEASURES),
     NotBuilt(Intervention, "tune", "choosing a value on other prompts (`tune:`)"),
+    NotBuilt(Intervention, "others", "choosing others by a condition", lambda o: not _conditional(o)),
+    NotBuilt(Controls, "wrong_cell", "{} wrong cells", lambda n: n <= 1, instead="write 0 or 1"),
+    NotBuilt(Controls, "no_edit", "no_edit: {}", lambda n: n <= 1, instead="write 0 or 1"),
     NotBuilt(Intervention, "save_model", "saving an edited model (`save_model:`)"),
     # analyses
     *(NotBuilt(Analysis, verb, f"the analysis {verb}") for verb in ANALYSES),
@@ -166,12 +170,49 @@ def not_built(experiment: Experiment, origins: Origins) -> list[Problem]:
                     break
         if isinstance(block, Intervention):
             problems.extend(_asked(block, path, experiment, origins))
+            problems.extend(_partly(block, path, experiment, origins))
         if isinstance(block, Freeze) and isinstance(block.to, Source) and not _names(block.to.mean, experiment):
             place = (*path, "to", "mean")
             message = f"holding components at the mean over the prompts of {block.to.mean} is not built yet; "
             message += "give names, such as {mean: dummies}"
             problems.append(Problem(message, origins.written(*place), origins.at(*place), "meaning"))
     return problems
+
+
+def _conditional(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(item, Condition) for item in value)
+
+
+def _partly(
+    intervention: Intervention, path: tuple[Step, ...], experiment: Experiment, origins: Origins
+) -> Iterator[Problem]:
+    """Refuse what is built alone and not yet together."""
+
+    def refuse(message: str, *place: Step) -> Problem:
+        whole = (*path, *place)
+        return Problem(f"{message}", origins.written(*whole), origins.at(*whole), "meaning")
+
+    target = intervention.target
+    if target is not None and target not in experiment.entities:
+        yield refuse(f"a target that is not an entity ({_said(target)}) is not built yet", "target")
+    usual = "asked" if intervention.placeholder is None else "edited"
+    if intervention.answers_of not in (None, usual):
+        yield refuse(f"`answers_of: {intervention.answers_of}` is not built yet here; leave it out", "answers_of")
+    if any(measure.startswith("text@") for measure in intervention.measure):
+        for n, edit in enumerate(intervention.edit):
+            if edit.position == ["all"]:
+                message = "text under an edit at every position is not built yet: what is generated would be unedited"
+                yield refuse(message, "edit", n, "position")
+    freeze = intervention.freeze
+    if freeze is None:
+        return
+    for position in freeze.position:
+        if isinstance(freeze.to, Source) and position in ("all", "entity.all"):
+            yield refuse(f"holding several tokens ({position}) at a mean is not built yet", "freeze", "position")
+    for n, exception in enumerate(freeze.except_):
+        if not set(exception.position or ()) <= set(freeze.position):
+            message = f"an exception at a position that is not named in the freeze ({_said(exception.position)})"
+            yield refuse(f"{message} is not built yet", "freeze", "except", n, "position")
 
 
 def _asked(

@@ -53,7 +53,7 @@ BUILT = [
     intervention(f"{CELL}, freeze: {{site: attn.out, position: last, to: {{mean: dummies}}}}"),
     intervention(f"{CELL}, freeze: {{site: attn.out, position: last, to: {{mean: [X]}}}}"),
     intervention(f"{CELL}, ask: [facts, wife, p]") + "prompts: {p: {relations: wife, limit: 3}}\n",
-    intervention(f"{CELL}, controls: none, others: none, answers_of: edited, unknown: [X]"),
+    intervention(f"{CELL}, controls: none, others: none, unknown: [X]"),
     intervention(
         f"{CELL}, measure: [answer_probability, relative_probability, knowledge_score, knowledge_loss, "
         "knowledge_loss_clipped, answer_rank, pass@5, accuracy, accuracy@2, text@12]"

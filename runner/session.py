@@ -277,9 +277,8 @@ def show_plan(loaded: Loaded, console: Console, *, n_prompts: int, as_json: bool
 
 def list_models(console: Console, *, as_json: bool) -> None:
     """Print the card table: each model, its family, and whether its files are on this machine."""
-    from rich.table import Table
-
     from runner.models import cards, local_state, resolve
+    from runner.tables import print_rows
 
     rows = []
     for name, card in cards().items():
@@ -298,16 +297,14 @@ def list_models(console: Console, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(rows))
         return
-    table = Table(box=None, pad_edge=False)
-    for title in ("model", "family", "hub id", "here"):
-        table.add_column(title, overflow="fold")
+    listed = []
     for row in rows:
         size = f"{row['megabytes']:,} MB" if row["megabytes"] else ""
         here = f"yes, {size} ({row['origin']})" if row["status"] == "cached" else str(row["status"])
         if row["status"] != "cached" and row["wheels"]:
             here += f", also as wheels{f' ({size} to fetch)' if size else ''}"
-        table.add_row(str(row["name"]), str(row["family"]), str(row["hub"]), here)
-    console.print(table)
+        listed.append([str(row["name"]), str(row["family"]), str(row["hub"]), here])
+    print_rows(console, ["model", "family", "hub id", "here"], listed, labels=4)
     console.print("also: any hub id (org/name), a local folder, a GGUF file", style="dim")
 
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from runner.bind import BoundPrompt
 from runner.budget import pass_bytes
 from runner.plan import AskStage, LocalizeStage, Plan
 from runner.program import Cost, Job, Limits, Mode, cost, pack
+from runner.tables import print_rows
 
 if TYPE_CHECKING:
     from runner.model import Machine
@@ -149,20 +149,12 @@ def print_plan(
     n_prompts: int,
 ) -> None:
     """Print a plan for people: costs, sample prompts with the entity marked, controls, what is left out."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("stage", overflow="fold")
-    for title in ("sequences", "tokens", "padded", "distinct", "passes"):
-        table.add_column(title, justify="right")
-    for name, c in costs:
-        table.add_row(
-            name,
-            f"{c.sequences:,}",
-            f"{c.tokens:,}",
-            f"{c.padded_tokens:,}",
-            f"{c.distinct_tokens:,}",
-            f"{c.passes:,}",
-        )
-    console.print(table)
+    headers = ["stage", "sequences", "tokens", "padded", "distinct", "passes"]
+    rows = [
+        [name, *(f"{n:,}" for n in (c.sequences, c.tokens, c.padded_tokens, c.distinct_tokens, c.passes))]
+        for name, c in costs
+    ]
+    print_rows(console, headers, rows)
     total, distinct = sum(c.tokens for _, c in costs), sum(c.distinct_tokens for _, c in costs)
     if distinct:
         console.print(

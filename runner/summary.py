@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from specs.language.results import InterventionResult, Results, Summary
+from runner.tables import print_rows
+from specs.language.results import InterventionResult, Ranking, Results, Summary
 
 __all__ = ["as_json", "print_summary"]
 
@@ -23,22 +24,14 @@ def print_summary(console: Console, results: Results, paths: dict[str, str]) -> 
     console.print(Text(results.answer or "nothing was asked", style="bold"))
     for ranking in results.rankings.values():
         if not [c for c in ranking.by if c == "variant"]:
-            console.print(_cells(ranking))
+            _print_cells(console, ranking)
     for intervention in results.interventions.values():
-        table = _scores(intervention)
-        if table is not None:
-            console.print(table)
+        _print_scores(console, intervention)
         for line in _texts(intervention):
             console.print(line, highlight=False)
     for analysis in results.analyses.values():
         console.print(Text(f"{analysis.name}: {analysis.sentence}"))
-    for claim in results.claims:
-        style = {"met": "green", "not met": "red"}.get(claim.outcome, "dim")
-        line = Text(f"{claim.outcome:>14}  ", style=style)
-        line.append(claim.claim)
-        why = claim.observed or claim.reason
-        line.append(f"  {why}" if why else "", style="dim")
-        console.print(line, highlight=False)
+    _print_claims(console, results)
     for warning in _warnings(results):
         console.print(Text(f"warning: {warning}", style="yellow"), highlight=False)
     if results.left_out:
@@ -52,6 +45,21 @@ def print_summary(console: Console, results: Results, paths: dict[str, str]) -> 
         console.print(f"{label:>8}  {path}", highlight=False, soft_wrap=True)
 
 
+def _print_claims(console: Console, results: Results) -> None:
+    if not results.claims:
+        return
+    console.print()
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for claim in results.claims:
+        text = Text(claim.claim)
+        why = claim.observed or claim.reason
+        text.append(f"  {why}" if why else "", style="dim")
+        table.add_row(Text(claim.outcome, style={"met": "green", "not met": "red"}.get(claim.outcome, "dim")), text)
+    console.print(table)
+
+
 def _warnings(results: Results) -> Iterable[str]:
     yield from results.warnings
     for ranking in results.rankings.values():
@@ -60,21 +68,15 @@ def _warnings(results: Results) -> Iterable[str]:
         yield from intervention.warnings
 
 
-def _cells(ranking: Any) -> Table:
-    table = Table(title=f"{ranking.name}: {ranking.metric} at {ranking.position}", title_justify="left")
-    table.add_column("who")
-    table.add_column("neuron")
-    table.add_column("dominance", justify="right")
-    table.add_column("mean", justify="right")
+def _print_cells(console: Console, ranking: Ranking) -> None:
+    rows = []
     for group in ranking.groups.values():
         best = group.neurons[0]
-        table.add_row(
-            group.label,
-            best.address,
-            "" if best.dominance is None else f"{best.dominance:.1f}",
-            "" if best.mean is None else f"{best.mean:+.2f}",
-        )
-    return table
+        dominance = "" if best.dominance is None else f"{best.dominance:.1f}"
+        rows.append([group.label, best.address, dominance, "" if best.mean is None else f"{best.mean:+.2f}"])
+    title = f"{ranking.name}: {ranking.metric} at {ranking.position}"
+    console.print()
+    print_rows(console, ["who", "neuron", "dominance", "mean"], rows, title=title)
 
 
 def _points(intervention: InterventionResult) -> list[dict[str, float | str]]:
@@ -91,33 +93,33 @@ def _points(intervention: InterventionResult) -> list[dict[str, float | str]]:
     return [{name: v} for v in chosen]
 
 
-def _scores(intervention: InterventionResult) -> Table | None:
+def _print_scores(console: Console, intervention: InterventionResult) -> None:
     measure = next((m for m in ("knowledge_score", "pass@5", "answer_probability") if m in intervention.measures), None)
+    if measure is None:
+        return
+    title = f"{intervention.name} ({intervention.title}): {measure}"
     points = _points(intervention)
-    if measure is None or not points:
-        return None
-    axis = next(iter(intervention.axes), "")
-    table = Table(title=f"{intervention.name} ({intervention.title}): {measure}", title_justify="left")
-    table.add_column("edited")
-    table.add_column(axis or "edit", justify="right")
-    rows = ("target", "others", "wrong cell", "random neurons")
-    for column in rows:
-        table.add_column(column, justify="right")
+    if not points:
+        console.print(Text(f"{title} over {' and '.join(intervention.axes)}: see the report"), highlight=False)
+        return
+    axis = next(iter(intervention.axes), "edit")
+    rows = []
     for owner in intervention.owners:
         for point in points:
-            find = {
-                "target": _find(intervention, owner, "edit", "target", point, measure),
-                "others": _find(intervention, owner, "edit", "others", point, measure),
-                "wrong cell": _find(intervention, owner, "wrong_cell", "target", point, measure),
-                "random neurons": _find(intervention, owner, "random_neurons", "target", point, measure),
-            }
             value = next(iter(point.values()), "")
-            table.add_row(
-                owner,
-                f"{value:g}" if isinstance(value, float) else str(value),
-                *(_figure(find[column], placebo=column == "random neurons") for column in rows),
-            )
-    return table
+            figures = [
+                _figure(_find(intervention, owner, condition, role, point, measure), placebo=placebo)
+                for condition, role, placebo in (
+                    ("edit", "target", False),
+                    ("edit", "others", False),
+                    ("wrong_cell", "target", False),
+                    ("random_neurons", "target", True),
+                )
+            ]
+            rows.append([owner, f"{value:g}" if isinstance(value, float) else str(value), *figures])
+    headers = ["edited", axis, "target", "others", "wrong cell", "random neurons"]
+    console.print()
+    print_rows(console, headers, rows, title=title, labels=2)
 
 
 def _find(
@@ -140,8 +142,14 @@ def _figure(summary: Summary | None, *, placebo: bool) -> str:
     if summary is None or summary.mean is None:
         return "-"
     if placebo and len(summary.draws) > 1:
-        return f"{min(summary.draws):.2f} to {max(summary.draws):.2f}"
-    return f"{summary.mean:.2f}"
+        low, high = _number(min(summary.draws)), _number(max(summary.draws))
+        return low if low == high else f"{low} to {high}"
+    return _number(summary.mean)
+
+
+def _number(value: float) -> str:
+    """Write two decimals, or two digits of what would be 0.00."""
+    return f"{value:.2f}" if value == 0 or abs(value) >= 0.005 else f"{value:.1e}"
 
 
 def _texts(intervention: InterventionResult) -> Iterable[Text]:
@@ -154,7 +162,7 @@ def _texts(intervention: InterventionResult) -> Iterable[Text]:
         if not edited:
             continue
         best = max(edited, key=lambda t: (t.hit, -abs(float(next(iter(t.axes.values()), 0) or 0))))
-        without = next((t for t in own if t.condition == "no_edit" and t.relation == best.relation), None)
+        without = next((t for t in own if t.condition == "no_edit" and t.prompt == best.prompt), None)
         line = Text(f"{owner}: {best.prompt}", style="bold")
         yield line
         if without is not None:
@@ -165,7 +173,8 @@ def _texts(intervention: InterventionResult) -> Iterable[Text]:
 
 def _clip(text: str) -> str:
     """Keep a text on one line; what was generated is whole in the report."""
-    flat = " ⏎ ".join(text.splitlines())
+    # A model may write anything, commands of the terminal too.
+    flat = " ⏎ ".join("".join(c if c.isprintable() else " " for c in line) for line in text.splitlines())
     return flat if flat.startswith(" ") else f" {flat}"
 
 

@@ -31,7 +31,7 @@ def print_rows(
             table.add_row(*map(Text, row))
         console.print(table)
         return
-    widest = max(cell_len(header) for header in headers[labels:])
+    widest = max((cell_len(header) for header in headers[labels:]), default=0)
     for row in rows:
         names = [f"{header} {text}" if n else text for n, (header, text) in enumerate(zip(headers, row, strict=True))]
         console.print(Text(", ".join(names[:labels])), highlight=False)

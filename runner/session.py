@@ -304,7 +304,7 @@ def list_models(console: Console, *, as_json: bool) -> None:
         if row["status"] != "cached" and row["wheels"]:
             here += f", also as wheels{f' ({size} to fetch)' if size else ''}"
         listed.append([str(row["name"]), str(row["family"]), str(row["hub"]), here])
-    print_rows(console, ["model", "family", "hub id", "here"], listed, labels=4)
+    print_rows(console, ["model", "family", "hub id", "here"], listed, texts=True)
     console.print("also: any hub id (org/name), a local folder, a GGUF file", style="dim")
 
 

@@ -13,12 +13,19 @@ __all__ = ["print_rows"]
 
 
 def print_rows(
-    console: Console, headers: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "", labels: int = 1
+    console: Console,
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    title: str = "",
+    labels: int = 1,
+    texts: bool = False,
 ) -> None:
     """Print rows with every figure whole.
 
-    The first ``labels`` columns say what a row is and stand left; the others are figures and stand right. Where the
-    columns do not fit side by side, a row is a heading of its labels and a line for each figure.
+    The first ``labels`` columns say what a row is and stand left; the others are figures and stand right, unless they
+    are ``texts``. Where the columns do not fit side by side, a row is a heading of its labels and a line for each
+    other column.
     """
     if title:
         console.print(Text(title), highlight=False)
@@ -26,7 +33,7 @@ def print_rows(
     if sum(widths) + 2 * (len(widths) - 1) <= console.width:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
         for n, header in enumerate(headers):
-            table.add_column(header, justify="left" if n < labels else "right", no_wrap=True)
+            table.add_column(header, justify="left" if texts or n < labels else "right", no_wrap=True)
         for row in rows:
             table.add_row(*map(Text, row))
         console.print(table)

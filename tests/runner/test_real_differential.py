@@ -16,7 +16,6 @@ import pytest
 
 from runner.bind import Binder
 from runner.compile import compile_plan
-from runner.execute import Engine
 from runner.localization.localize import localize
 from runner.model import Machine
 from runner.plan import LocalizeStage

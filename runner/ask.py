@@ -11,6 +11,7 @@ from runner.measures import measured, text_lengths
 from runner.observe import AnswerScore, Asked, Observation, Row
 from runner.plan import AskStage, PlannedRow
 from runner.plan import Reading as PlannedReading
+from runner.tree import common_prefix
 from specs.language.conditions import holds
 from specs.language.experiment import Condition
 from specs.language.facts import PromptText
@@ -144,12 +145,7 @@ def shared_tokens(questions: Sequence[BoundPrompt]) -> dict[tuple[str | None, st
             for (other, other_text), other_tokens in answers.items():
                 if other == entity or other_text == text:
                     continue
-                n = 0
-                for a, b in zip(tokens, other_tokens, strict=False):
-                    if a != b:
-                        break
-                    n += 1
-                longest = max(longest, n)
+                longest = max(longest, common_prefix(tokens, other_tokens))
             shared[(relation, text)] = max(longest, shared.get((relation, text), 0))
     return shared
 

@@ -174,8 +174,7 @@ class _JobBuilder:
 
 
 def _ask_stage(experiment: Experiment, name: str, spec: Intervention, binder: Binder, n_layers: int) -> AskStage:
-    ownership = owners_of_intervention(experiment, spec)
-    owners = ownership.owners
+    owners = owners_of_intervention(experiment, spec)
     axes = condition_axes(experiment, spec)
     points: list[Axes] = [tuple(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
     builder = _JobBuilder()
@@ -333,11 +332,10 @@ def _ask_stage(experiment: Experiment, name: str, spec: Intervention, binder: Bi
         means=means,
         candidates=tuple(_candidates(experiment, asked, binder)),
         left_out=(*left_out.values(), *(means.left_out if means is not None else ())),
-        warnings=tuple(ownership.warnings),
     )
 
 
-def owners_of_intervention(experiment: Experiment, spec: Intervention) -> _Owners:
+def owners_of_intervention(experiment: Experiment, spec: Intervention) -> tuple[str, ...]:
     """Whose neurons an intervention edits, one after another.
 
     Where an edit names a whole ranking, it is made for each of its groups, and what else is edited is edited with
@@ -346,17 +344,11 @@ def owners_of_intervention(experiment: Experiment, spec: Intervention) -> _Owner
     found = [owners_of(experiment, edit.neurons or edit.outside) for edit in spec.edit]
     whole = [o for o in found if any(key is None for _, key in o.rankings)]
     if whole:
-        return _Owners(tuple(dict.fromkeys(owner for o in whole for owner in o.owners)))
+        return tuple(dict.fromkeys(owner for o in whole for owner in o.owners))
     owned = [o for o in found if o.rankings]
     if owned:
-        return _Owners(("+".join(dict.fromkeys(owner for o in owned for owner in o.owners)),))
-    return _Owners(("+".join(dict.fromkeys(owner for o in found for owner in o.owners)),))
-
-
-@dataclass(frozen=True)
-class _Owners:
-    owners: tuple[str, ...]
-    warnings: tuple[str, ...] = ()
+        return ("+".join(dict.fromkeys(owner for o in owned for owner in o.owners)),)
+    return ("+".join(dict.fromkeys(owner for o in found for owner in o.owners)),)
 
 
 def edit_position(experiment: Experiment, edit: object) -> str:

@@ -5,7 +5,7 @@ A second run of an unchanged spec finds every stage in the cache and never loads
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,6 @@ from runner.models import (
 from runner.plan import Plan
 from runner.program import Job, Limits, Mode, cost, pack
 from runner.run_types import Reporter
-from specs.language.errors import ModelError
 from specs.language.experiment import ModelSpec
 from specs.language.results import ModelFacts, SelfTest
 
@@ -231,9 +230,3 @@ def progress_of(reporter: Reporter) -> Any:
         seen[label] = done
 
     return report
-
-
-def require_prompts(prompts: Sequence[object], what: str) -> None:
-    """Refuse to go on without prompts."""
-    if not prompts:
-        raise ModelError(f"{what} has no prompts left to run", remedy="see what was left out, and why")

@@ -7,13 +7,13 @@ been run. Packing is a deterministic function of the job and the limits.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
-from runner.tree import Ints, Tree, build_tree, count_nodes, keys_of
+from runner.tree import Tree, build_tree, common_prefix, count_nodes, keys_of
 
 Mode = Literal["trees", "padded", "one by one"]
 CLEAN: Hashable = None
@@ -84,10 +84,6 @@ class Pass:
     def n_nodes(self) -> int:
         return sum(len(tree) for tree in self.trees)
 
-    @property
-    def n_padded(self) -> int:
-        return len(self.trees) * max(len(tree) for tree in self.trees)
-
 
 @dataclass(frozen=True)
 class Cost:
@@ -139,7 +135,7 @@ def pack(job: Job, limits: Limits, mode: Mode = "trees") -> list[Pass]:
     last: tuple[int, ...] = ()
     for unit in units:
         ordered = sorted(keys[i] for i in unit)
-        shared = _common_prefix(last, ordered[0])
+        shared = common_prefix(last, ordered[0])
         cost = count_nodes(ordered)
         if rows and size + cost - shared <= limits.row_nodes:
             rows[-1] += unit
@@ -150,15 +146,6 @@ def pack(job: Job, limits: Limits, mode: Mode = "trees") -> list[Pass]:
         last = ordered[-1]
     trees = [(build_tree([keys[i] for i in row]), tuple(row)) for row in rows]
     return _fill(trees, limits)
-
-
-def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    n = 0
-    for x, y in zip(a, b, strict=False):
-        if x != y:
-            break
-        n += 1
-    return n
 
 
 def _cut(job: Job, keys: list[tuple[int, ...]], members: list[int], limit: int) -> list[list[int]]:
@@ -177,8 +164,8 @@ def _cut(job: Job, keys: list[tuple[int, ...]], members: list[int], limit: int) 
     last: tuple[int, ...] = ()
     base_keys = sorted(keys[i] for i in base)
     for i in rest:
-        near = max((_common_prefix(b, keys[i]) for b in base_keys), default=0)
-        cost = len(keys[i]) - max(near, _common_prefix(last, keys[i]))
+        near = max((common_prefix(b, keys[i]) for b in base_keys), default=0)
+        cost = len(keys[i]) - max(near, common_prefix(last, keys[i]))
         if not parts or size + cost > limit:
             parts.append([*base])
             size = base_nodes
@@ -194,7 +181,7 @@ def _split_even(keys: list[tuple[int, ...]], members: list[int], limit: int) -> 
     size = limit + 1
     last: tuple[int, ...] = ()
     for i in sorted(members, key=keys.__getitem__):
-        cost = len(keys[i]) - _common_prefix(last, keys[i])
+        cost = len(keys[i]) - common_prefix(last, keys[i])
         if not parts or size + cost > limit:
             parts.append([])
             size, cost = 0, len(keys[i])
@@ -312,6 +299,3 @@ class Resolved:
 
     edits: tuple[tuple[NeuronEdit, ...], ...] = ()
     held: Held | None = None
-
-
-Paths = tuple[Ints, ...]

@@ -17,6 +17,7 @@ import torch
 from runner.execute import Engine, Outcome, Reading
 from runner.families import layers_with, site_place
 from runner.program import Held, Job, Mode, NeuronEdit, Resolved, TokenSequence
+from runner.tree import common_prefix
 from specs.language.errors import ModelError
 from specs.language.results import SelfTest
 
@@ -99,14 +100,10 @@ def require(tests: Sequence[SelfTest]) -> None:
 def _sample(prompts: Sequence[tuple[int, ...]]) -> _Sample:
     """Choose the two prompts that share most and then part: a prompt that only goes on is no branch."""
     usable = sorted({p for p in prompts if len(p) >= 3}, key=len)[:64]
-    pairs = [(a, b) for a in usable for b in usable if a < b and _shared(a, b) < min(len(a), len(b))]
+    pairs = [(a, b) for a in usable for b in usable if a < b and common_prefix(a, b) < min(len(a), len(b))]
     if not pairs:
         raise ModelError("the self-tests need two prompts of three tokens or more that part before either ends")
-    return _Sample(*max(pairs, key=lambda pair: _shared(*pair)))
-
-
-def _shared(a: Sequence[int], b: Sequence[int]) -> int:
-    return next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    return _Sample(*max(pairs, key=lambda pair: common_prefix(*pair)))
 
 
 def _middle(engine: Engine) -> int:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Rows", "Tree", "build_tree", "chains", "count_nodes", "stack_rows"]
+__all__ = ["Rows", "Tree", "build_tree", "chains", "common_prefix", "count_nodes", "stack_rows"]
 
 Ints = npt.NDArray[np.int64]
 _TOKEN_BITS = 24
@@ -56,7 +56,8 @@ def keys_of(tokens: Sequence[int], tag: int, branch_at: int) -> tuple[int, ...]:
     return tuple(t if p < branch_at else high | t for p, t in enumerate(tokens))
 
 
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """Count the items with which both sequences begin."""
     n = 0
     for x, y in zip(a, b, strict=False):
         if x != y:
@@ -80,7 +81,7 @@ def build_tree(keys: Sequence[tuple[int, ...]]) -> Tree:
     mask = (1 << _TOKEN_BITS) - 1
     for s in sorted(range(len(keys)), key=keys.__getitem__):
         key = keys[s]
-        shared = _common(key, previous)
+        shared = common_prefix(key, previous)
         for node in stack[shared:]:
             end[node] = len(ids)
         del stack[shared:]
@@ -106,7 +107,7 @@ def count_nodes(keys: Sequence[tuple[int, ...]]) -> int:
     previous: tuple[int, ...] = ()
     total = 0
     for key in sorted(keys):
-        total += len(key) - _common(key, previous)
+        total += len(key) - common_prefix(key, previous)
         previous = key
     return total
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from torch.overrides import TorchFunctionMode
 
 from runner.families import block_paths, family_of, mask_form, windows_of
 from specs.language.errors import ModelError
@@ -22,7 +24,7 @@ from specs.language.errors import ModelError
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["mask_bytes", "mask_form", "one_row_only", "tree_attention", "tree_mask"]
+__all__ = ["mask_bytes", "mask_form", "one_row_only", "tree_attention", "tree_mask", "wide_attention"]
 
 _DENSE = ("sdpa", "eager")
 """Implementations that take a dense mask. Flash attention ignores one; flex attention crashes on one."""
@@ -57,6 +59,34 @@ def _additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
     return mask.masked_fill_(~seen, torch.finfo(dtype).min)
 
 
+class _WideAttention(TorchFunctionMode):
+    """Fused attention of float32 values on a CPU, computed in float64 and rounded once."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is not scaled_dot_product_attention:
+            return func(*args, **kwargs)
+        query: Tensor = args[0] if args else kwargs["query"]
+        if query.dtype != torch.float32 or query.device.type != "cpu":
+            return func(*args, **kwargs)
+        return func(*map(_widened, args), **{k: _widened(v) for k, v in kwargs.items()}).to(query.dtype)
+
+
+def _widened(value: Any) -> Any:
+    return value.double() if isinstance(value, Tensor) and value.dtype == torch.float32 else value
+
+
+def wide_attention() -> TorchFunctionMode:
+    """Make float32 attention on a CPU independent of how prompts are packed, for the while it is entered.
+
+    Where keys are large (350 in the first layer of Qwen2.5-Coder-1.5B), products of a query and a key cancel, and
+    float32 sums of them depend on the shape of the batch: probabilities moved by 1.5e-4, in a plain padded batch as in
+    a tree. Other number formats and devices are left alone: their rounding is larger, or float64 is slow or missing.
+    Eager attention is left alone too.
+    """
+    return _WideAttention()
+
+
 def one_row_only(config: Any) -> bool:
     """Say whether only one row of nodes can be run at a time: the position bias of mpt has no batch axis."""
     return str(config.model_type) == "mpt"
@@ -77,6 +107,8 @@ def mask_bytes(config: Any, n_rows: int, n_nodes: int, heads: int, dtype: torch.
     if implementation != "eager" and (kind == "doge" or (kind == "falcon" and form == "alibi")):
         # Their masks differ from head to head.
         total += square * heads * 8
+    elif implementation == "sdpa" and dtype == torch.float32:
+        total += square * 8  # the mask again, in float64
     elif implementation == "eager":
         total += square * heads * _EAGER_BYTES.get(kind, 10)
     return total

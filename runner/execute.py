@@ -18,7 +18,7 @@ from nnsight import NNsight
 from torch import Tensor
 
 from interventions import VERBS, copy_nodes, hold
-from runner.attention import tree_attention
+from runner.attention import tree_attention, wide_attention
 from runner.budget import default_limits, family_limits
 from runner.families import Family, SitePlace, family_of, logits_of, site_place
 from runner.program import CLEAN, Job, Limits, Mode, Pass, Resolved, halve, pack
@@ -321,7 +321,7 @@ class Engine:
         head = self._envoy(self._head)
         saved: dict[tuple[str, int], Tensor] = {}
         hidden = torch.empty(0)
-        with torch.inference_mode(), self._inputs(rows, chained) as kwargs:
+        with torch.inference_mode(), wide_attention(), self._inputs(rows, chained) as kwargs:
             if cache is not None:
                 kwargs = {**kwargs, "past_key_values": cache}
             with self._traced.trace(**kwargs, use_cache=cache is not None) as tracer:

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from runner.attention import wide_attention
+
 __all__ = ["continue_greedily"]
 
 BATCH = 256
@@ -58,7 +60,7 @@ def _decode(
     gathered = _gather(model, cache, shape, picked)
     tokens = [first]
     steps = max(lengths)
-    with torch.inference_mode():
+    with torch.inference_mode(), wide_attention():
         for _ in range(steps - 1):
             attention = torch.cat([attention, attention.new_ones(len(paths), 1)], dim=1)
             output = model(

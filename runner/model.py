@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ENGINE_FORMAT", "Machine"]
 
-ENGINE_FORMAT = 2
+ENGINE_FORMAT = 3
 """Part of every cache key: raised whenever the engine's numbers change."""
 SITE_NEEDED = ("mlp.neurons",)
 

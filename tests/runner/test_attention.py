@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 from nnsight import NNsight
+from torch.overrides import TorchFunctionMode
 
-from runner.attention import mask_bytes, one_row_only, tree_attention, tree_mask
+from runner.attention import mask_bytes, one_row_only, tree_attention, tree_mask, wide_attention
 from runner.execute import Engine
 from runner.families import family_of, mask_form, shape_of
 from runner.program import Job, TokenSequence
@@ -351,6 +352,63 @@ def test_models_that_are_nothing_but_recurrence_are_refused_outright(name):
         family_of(tiny_config(name))
 
 
+# -- float32 attention whose sums cancel ------------------------------------------------------------------
+
+
+def cancelling(dtype=torch.float64):
+    """Queries and keys of size 40 and 350 whose products all but cancel: ``[1, 2, 96, 64]`` each."""
+    torch.manual_seed(0)
+    sign = torch.ones(64, dtype=torch.float64)
+    sign[::2] = -1
+    query = 40 + torch.randn(1, 2, 96, 64, dtype=torch.float64) / 10
+    key = 350 * sign + torch.randn(1, 2, 96, 64, dtype=torch.float64) / 10
+    value = torch.randn(1, 2, 96, 64, dtype=torch.float64)
+    return [t.to(dtype) for t in (query, key, value)]
+
+
+def test_wide_attention_is_the_float64_result_rounded_once():
+    narrow = cancelling(torch.float32)
+    attend = torch.nn.functional.scaled_dot_product_attention
+    exact = attend(*(t.double() for t in narrow), is_causal=True)
+    with wide_attention():
+        wide = attend(*narrow, is_causal=True)
+    assert wide.dtype == torch.float32
+    assert torch.equal(wide, exact.float())
+    assert relative(attend(*narrow, is_causal=True).double(), exact) > 1e-5, "the case must be one that float32 misses"
+
+
+def test_wide_attention_leaves_other_formats_alone():
+    half = cancelling(torch.bfloat16)
+    attend = torch.nn.functional.scaled_dot_product_attention
+    plain = attend(*half)
+    with wide_attention():
+        assert torch.equal(attend(*half), plain)
+
+
+class Spy(TorchFunctionMode):
+    """Notes the number format of every query that reaches fused attention."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is torch.nn.functional.scaled_dot_product_attention:
+            self.seen.append(args[0].dtype)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("mode", ["trees", "padded", "one by one"])
+def test_the_engine_scores_and_decodes_with_wide_attention(mode):
+    sequences = tuple(TokenSequence(i, (3, 4, 5 + i), score=((2, 5),), generate=4) for i in range(3))
+    engine = Engine(tiny_model("qwen2"))
+    with Spy() as spy:
+        outcome = engine.run(Job(sequences), mode=mode)
+    passes = engine.n_layers * outcome.passes
+    assert len(spy.seen) > passes, "the decoder's steps are seen too"
+    assert set(spy.seen) == {torch.float64}
+
+
 # -- memory -------------------------------------------------------------------------------------------------
 
 
@@ -358,7 +416,7 @@ def test_the_memory_estimate_counts_masks_and_eager_scores():
     def of(name, implementation, rows=1, nodes=1000, dtype=torch.float32):
         return mask_bytes(tiny_config(name), rows, nodes, 4, dtype, implementation)
 
-    assert of("llama", "sdpa") == 9 * 1000**2
+    assert of("llama", "sdpa") == (9 + 8) * 1000**2, "float32 attention takes the mask once more, in float64"
     assert of("llama", "eager") == (9 + 4 * 10) * 1000**2
     assert of("gemma3", "sdpa") == of("llama", "sdpa") + 4 * 1000**2, "a second mask for windowed layers"
     assert of("llama", "sdpa", dtype=torch.bfloat16) == 7 * 1000**2

@@ -34,6 +34,11 @@ _EAGER_BYTES = {"bloom": 18, "doge": 13, "falcon": 17, "mpt": 13, "gpt_neo": 13,
 """For each head and pair of nodes, where it is more than ten."""
 
 
+_MATH_KERNEL = ("minicpm3", "youtu")
+"""Families whose values are narrower than their keys: fused attention then holds all scores of all heads."""
+CPU = torch.device("cpu")
+
+
 def visible(depth: Tensor, end: Tensor, window: int | None = None) -> Tensor:
     """Say which nodes (third axis) each node (second axis) sees: bool ``[rows, nodes, nodes]``."""
     node = torch.arange(end.shape[1], device=end.device)
@@ -77,7 +82,7 @@ def _widened(value: Any) -> Any:
 
 
 def wide_attention() -> TorchFunctionMode:
-    """Make float32 attention on a CPU independent of how prompts are packed, for the while it is entered.
+    """Keep packing from moving float32 attention on a CPU by more than a few roundings, for the while it is entered.
 
     Where keys are large (350 in the first layer of Qwen2.5-Coder-1.5B), products of a query and a key cancel, and
     float32 sums of them depend on the shape of the batch: probabilities moved by 1.5e-4, in a plain padded batch as in
@@ -92,23 +97,34 @@ def one_row_only(config: Any) -> bool:
     return str(config.model_type) == "mpt"
 
 
-def mask_bytes(config: Any, n_rows: int, n_nodes: int, heads: int, dtype: torch.dtype, implementation: str) -> int:
+def mask_bytes(
+    config: Any,
+    n_rows: int,
+    n_nodes: int,
+    heads: int,
+    dtype: torch.dtype,
+    implementation: str,
+    device: torch.device = CPU,
+) -> int:
     """Estimate the memory in bytes that mask and attention take beyond activations, at the peak of a pass.
 
     Quadratic in the nodes of a row: the masks and what is needed to build them, and in eager attention about
-    ten bytes for every head and pair of nodes, more in families with a position bias. Fitted to the resident
-    memory of passes over 4,096 nodes on a CPU.
+    ten bytes for every head and pair of nodes, more in families with a position bias; where attention is
+    widened, the mask again in float64. Fitted to the resident memory of passes over 4,096 nodes on a CPU.
     """
     square = n_rows * n_nodes * n_nodes
     form = mask_form(config)
     kind = str(config.model_type)
     masks = {"per layer type": 2 * dtype.itemsize, "bias buffer": 4, "alibi": dtype.itemsize}
     total = square * (5 + masks.get(form, dtype.itemsize))
+    wide = implementation != "eager" and dtype == torch.float32 and device.type == "cpu"
     if implementation != "eager" and (kind == "doge" or (kind == "falcon" and form == "alibi")):
         # Their masks differ from head to head.
-        total += square * heads * 8
-    elif implementation == "sdpa" and dtype == torch.float32:
-        total += square * 8  # the mask again, in float64
+        total += square * heads * (16 if wide else 8)
+    elif implementation != "eager" and kind in _MATH_KERNEL:
+        total += square * heads * (18 if wide else 8)
+    elif wide:
+        total += square * 8
     elif implementation == "eager":
         total += square * heads * _EAGER_BYTES.get(kind, 10)
     return total

@@ -37,10 +37,12 @@ def family_limits(config: Any, limits: Limits) -> Limits:
     return Limits(limits.row_nodes, limits.row_nodes, rows=1) if one_row_only(config) else limits
 
 
-def pass_bytes(limits: Limits, config: Any, shape: ModelShape, dtype: torch.dtype, attention: str) -> int:
+def pass_bytes(
+    limits: Limits, config: Any, shape: ModelShape, dtype: torch.dtype, device: torch.device, attention: str
+) -> int:
     """Estimate the memory of one full pass beside the weights: masks, attention, and every neuron of every node."""
     rows = max(1, min(limits.rows, limits.pass_nodes // limits.row_nodes))
-    masks = mask_bytes(config, rows, limits.row_nodes, shape.n_heads, dtype, attention)
+    masks = mask_bytes(config, rows, limits.row_nodes, shape.n_heads, dtype, attention, device)
     # Twice, for what is read is stacked over layers while the pass still holds it.
     reading = 2 * limits.pass_nodes * sum(shape.d_mlp) * dtype.itemsize
     return masks + reading
@@ -52,7 +54,7 @@ def fitted_limits(config: Any, shape: ModelShape, dtype: torch.dtype, device: to
     budget = CPU_BYTES
     if device.type == "cuda":
         budget = int(GPU_SHARE * torch.cuda.get_device_properties(device).total_memory)
-    while pass_bytes(limits, config, shape, dtype, attention) > budget and limits.pass_nodes > LEAST_NODES:
+    while pass_bytes(limits, config, shape, dtype, device, attention) > budget and limits.pass_nodes > LEAST_NODES:
         nodes = max(LEAST_NODES, limits.pass_nodes // 2)
         limits = Limits(min(limits.row_nodes, nodes), nodes, limits.rows)
     return limits

@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from runner.attention import wide_attention
 from runner.execute import Engine, Outcome, Reading
 from runner.families import layers_with, site_place
 from runner.program import Held, Job, Mode, NeuronEdit, Resolved, TokenSequence
@@ -26,7 +27,7 @@ __all__ = ["TESTS_FORMAT", "check", "require"]
 TOLERANCES = {torch.float32: (2e-5, 2e-3), torch.bfloat16: (0.15, 0.5), torch.float16: (0.05, 0.2)}
 """dtype: limits on relative difference of activations and on |d log p| in nats, between two ways of packing."""
 SITE = "mlp.neurons"
-TESTS_FORMAT = 4
+TESTS_FORMAT = 5
 """Part of the key under which passed tests are kept: raised whenever a test asks something else."""
 
 
@@ -206,7 +207,8 @@ def _site(evidence: _Evidence) -> _Verdict:
     seen: list[torch.Tensor] = []
     handle = module.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach().float().cpu()))
     try:
-        with torch.inference_mode():
+        # The same arithmetic as the engine's: what is tested is the place, not the rounding.
+        with torch.inference_mode(), wide_attention():
             tensor = torch.tensor([ids], device=engine.device)
             engine.model(input_ids=tensor, attention_mask=torch.ones_like(tensor), use_cache=False)
     finally:

@@ -120,7 +120,9 @@ def estimate(machine: Machine, costs: Sequence[tuple[str, Cost]]) -> Estimate:
     speed = _matrix_speed(machine.shape.d_model, machine.dtype.dtype, machine.device.device)
     tokens = sum(c.distinct_tokens for _, c in costs)
     attention = machine.shape.attention
-    beside = pass_bytes(machine.limits, machine.config, machine.shape, machine.dtype.dtype, attention)
+    beside = pass_bytes(
+        machine.limits, machine.config, machine.shape, machine.dtype.dtype, machine.device.device, attention
+    )
     return Estimate(
         seconds=2.0 * (parameters - embedding) * tokens / speed,
         bytes=parameters * machine.dtype.dtype.itemsize + beside,

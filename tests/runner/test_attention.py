@@ -378,11 +378,13 @@ def test_wide_attention_is_the_float64_result_rounded_once():
 
 
 def test_wide_attention_leaves_other_formats_alone():
-    half = cancelling(torch.bfloat16)
+    torch.manual_seed(0)
+    half = torch.randn(3, 1, 2, 96, 64).to(torch.bfloat16)
     attend = torch.nn.functional.scaled_dot_product_attention
     plain = attend(*half)
     with wide_attention():
         assert torch.equal(attend(*half), plain)
+    assert not torch.equal(attend(*half.double()).to(torch.bfloat16), plain), "widening would be seen"
 
 
 class Spy(TorchFunctionMode):
@@ -413,10 +415,13 @@ def test_the_engine_scores_and_decodes_with_wide_attention(mode):
 
 
 def test_the_memory_estimate_counts_masks_and_eager_scores():
-    def of(name, implementation, rows=1, nodes=1000, dtype=torch.float32):
-        return mask_bytes(tiny_config(name), rows, nodes, 4, dtype, implementation)
+    def of(name, implementation, rows=1, nodes=1000, dtype=torch.float32, device="cpu"):
+        return mask_bytes(tiny_config(name), rows, nodes, 4, dtype, implementation, torch.device(device))
 
     assert of("llama", "sdpa") == (9 + 8) * 1000**2, "float32 attention takes the mask once more, in float64"
+    assert of("llama", "sdpa", device="cuda") == 9 * 1000**2, "a GPU does not"
+    assert of("minicpm3", "sdpa") >= 81 * 1000**2, "81 bytes were measured"
+    assert of("falcon_alibi", "sdpa") >= 66 * 1000**2, "66 bytes were measured"
     assert of("llama", "eager") == (9 + 4 * 10) * 1000**2
     assert of("gemma3", "sdpa") == of("llama", "sdpa") + 4 * 1000**2, "a second mask for windowed layers"
     assert of("llama", "sdpa", dtype=torch.bfloat16) == 7 * 1000**2

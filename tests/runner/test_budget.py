@@ -25,6 +25,6 @@ def test_a_wide_model_gets_passes_that_fit(d_mlp, layers):
     shape = shape_of(model)
     wide = type(shape)(**{**vars(shape), "d_mlp": (d_mlp,) * layers})
     limits = fitted_limits(model.config, wide, torch.float32, CPU, "eager")
-    fits = pass_bytes(limits, model.config, wide, torch.float32, "eager") <= CPU_BYTES
+    fits = pass_bytes(limits, model.config, wide, torch.float32, CPU, "eager") <= CPU_BYTES
     assert fits or limits.pass_nodes == LEAST_NODES
     assert limits.row_nodes <= limits.pass_nodes

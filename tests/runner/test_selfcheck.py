@@ -29,6 +29,18 @@ def test_every_family_passes(family):
     assert len(tests) == 7
 
 
+@pytest.mark.parametrize("mode", ["trees", "padded", "one by one"])
+def test_large_keys_whose_products_cancel_fail_nothing(mode):
+    """Float32 attention would differ here by more than is allowed from the engine's wider one."""
+    model = tiny_model("qwen2")
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.q_proj.bias.fill_(100)
+            layer.self_attn.k_proj.bias.fill_(1000)
+            layer.self_attn.k_proj.bias[::2] = -1000
+    assert not failed(Engine(model, mode=mode))
+
+
 def test_a_planted_leak_is_caught():
     """A hook that lets an edit reach another branch: the mean over the row is added to every node."""
     model = tiny_model("llama")

@@ -41,17 +41,19 @@ def refusals(place: Path, remedy: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def whole(path: Path, *, lasting: bool = True) -> Iterator[Path]:
     """Lend a scratch path beside ``path`` that takes its place at the end, and vanishes on any error.
 
     A reader sees the old file or the new one. The contents are on the disk before the name is: a power cut
-    does not leave an empty file under a good name.
+    does not leave an empty file under a good name. Files that carry a checksum do without (``lasting=False``):
+    waiting for the disk takes longer than writing a small one.
     """
     scratch = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         yield scratch
-        with scratch.open("rb+") as file:
-            os.fsync(file.fileno())
+        if lasting:
+            with scratch.open("rb+") as file:
+                os.fsync(file.fileno())
         os.replace(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)

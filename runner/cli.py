@@ -3,11 +3,12 @@
 run-spec FILE            run a spec                       exit codes
 run-spec validate FILE   check it, without a model          0 done
 run-spec plan FILE       show what would be run             1 a bug, with its traceback
-run-spec models [pull]   models and where they are          2 the spec is wrong
+run-spec models [pull]   models and where they are          2 the spec is wrong, or the command line
 run-spec report FOLDER   make the report again              3 the model cannot be used
 run-spec ui              open MLflow on the right store     4 the run could not go on
 run-spec schema          the JSON schema for editors        5 the disk is full
-run-spec doctor          what this machine can do         130 interrupted; what was done is kept
+run-spec cache [clear]   stages kept for reuse            130 interrupted; what was done is kept
+run-spec doctor          what this machine can do
 """
 
 from __future__ import annotations
@@ -75,6 +76,12 @@ SETS = click.option(
 )
 ONLY = click.option("--only", metavar="NAME", multiple=True, help="Run only this ranking, intervention or analysis.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+MEMORY = click.option(
+    "--memory",
+    metavar="SIZE",
+    callback=lambda _, __, text: _bytes(text),
+    help="Memory to use beside the model's weights, such as 2GB; changes the time and no result.",
+)
 TRACKING = click.option(
     "--tracking-uri", metavar="URI", help="MLflow store; else MLFLOW_TRACKING_URI, else runs/mlflow."
 )
@@ -96,6 +103,7 @@ def cli() -> None:
 @click.option(
     "--out", metavar="DIR", type=click.Path(path_type=Path), default=Path("runs"), help="Where run folders go."
 )
+@MEMORY
 @TRACKING
 @click.option("--track/--no-track", default=True, help="Mirror the run in MLflow.")
 @JSON
@@ -105,6 +113,7 @@ def run(
     sets: Sequence[str],
     only: Sequence[str],
     out: Path,
+    memory: int | None,
     tracking_uri: str | None,
     track: bool,
     as_json: bool,
@@ -119,7 +128,7 @@ def run(
 
     from runner.session import run_all
 
-    ended = run_all(loaded, out=out, tracking_uri=tracking_uri, track=track, quiet=quiet or as_json)
+    ended = run_all(loaded, out=out, tracking_uri=tracking_uri, track=track, quiet=quiet or as_json, memory=memory)
     if as_json:
         found = [data for _, data in ended.summaries]
         click.echo(json.dumps(found[0] if len(loaded.cells) == 1 else found, ensure_ascii=False, allow_nan=False))
@@ -186,14 +195,15 @@ def _validity(errors: Sequence[Problem]) -> int:
 @SETS
 @ONLY
 @click.option("--prompts", default=3, show_default=True, help="How many prompts of each stage to show.")
+@MEMORY
 @JSON
-def plan(file: Path, sets: Sequence[str], only: Sequence[str], prompts: int, as_json: bool) -> None:
+def plan(file: Path, sets: Sequence[str], only: Sequence[str], prompts: int, memory: int | None, as_json: bool) -> None:
     """Show what would be run: prompts with the entity's tokens marked, tokens, passes, memory, time."""
     from runner.session import show_plan
     from specs.language.load import load
 
     loaded = load(file, sets=sets, only=list(only) or None)
-    show_plan(loaded, _console(), n_prompts=prompts, as_json=as_json)
+    show_plan(loaded, _console(), n_prompts=prompts, as_json=as_json, memory=memory)
 
 
 @cli.group(invoke_without_command=True)
@@ -247,12 +257,52 @@ def ui(tracking_uri: str | None, port: int) -> None:
     sys.exit(open_ui(tracking_uri, port, _stderr()))
 
 
+@cli.group(invoke_without_command=True)
+@JSON
+@click.pass_context
+def cache(ctx: click.Context, as_json: bool) -> None:
+    """Show what is kept of earlier runs, how much room it takes, and what the models take beside it."""
+    if ctx.invoked_subcommand is None:
+        from runner.cache_view import show_cache
+
+        show_cache(_console(), as_json=as_json)
+
+
+@cache.command("clear")
+@click.option("--model", "names", metavar="NAME", multiple=True, help="Only stages of this model; may be repeated.")
+@click.option(
+    "--unused-for", "days", metavar="DAYS", type=click.FloatRange(min=0), help="Only stages not used for so many days."
+)
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@JSON
+def cache_clear(names: Sequence[str], days: float | None, yes: bool, as_json: bool) -> None:
+    """Remove stages that are kept for reuse, after asking; models stay.
+
+    A run that needs them computes them again. Other runs may go on meanwhile.
+    """
+    from runner.cache_view import clear_cache
+
+    clear_cache(_console(), _stderr(), models=names, unused_days=days, sure=yes, as_json=as_json)
+
+
 @cli.command()
 def doctor() -> None:
     """Say what this machine has: versions, devices, number formats, disk, models."""
     from runner.doctor import examine
 
     sys.exit(examine(_console()))
+
+
+def _bytes(text: str | None) -> int | None:
+    """Read a size of memory. Raises click's BadParameter."""
+    from runner.sizes import parse_size
+
+    if text is None:
+        return None
+    size = parse_size(text)
+    if not size:
+        raise click.BadParameter(f"'{text}' is no size of memory; write 2GB, 512MB or 1.5GiB")
+    return size
 
 
 def _console() -> Console:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from runner.budget import fitted_limits
+from runner.budget import Memory, default_memory, fitted_limits, given_memory, pass_bytes
 from runner.cache import StageCache, key
 from runner.families import family_of, shape_of, site_place
 from runner.models import (
@@ -25,7 +25,7 @@ from runner.models import (
     resolve,
 )
 from runner.plan import Plan
-from runner.program import Job, Limits, Mode, cost, pack
+from runner.program import Cost, Job, Limits, Mode, cost, pack
 from runner.run_types import Reporter
 from specs.language.experiment import ModelSpec
 from specs.language.results import ModelFacts, SelfTest
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ENGINE_FORMAT", "Machine"]
 
-ENGINE_FORMAT = 3
+ENGINE_FORMAT = 4
 """Part of every cache key: raised whenever the engine's numbers change."""
 SITE_NEEDED = ("mlp.neurons",)
 
@@ -54,6 +54,7 @@ class Machine:
         *,
         cache: StageCache | None = None,
         weights: bool = True,
+        memory: int | None = None,
     ) -> None:
         self.spec = spec
         self.source = resolve(spec.id, spec.revision)
@@ -71,20 +72,37 @@ class Machine:
         self.skeleton: Any = meta_model(place)
         self.family = family_of(self.config)
         self.shape = shape_of(self.skeleton)
+        self.given = None if memory is None else given_memory(memory)
         self.mode: Mode = "trees"
         self.attention = str(spec.attention)
         """The implementation: as asked for until the weights are loaded, or those self-tests are found."""
         self.loaded: LoadedModel | None = None
         self._engine: Engine | None = None
         self._widths: dict[tuple[str, int], int] = {}
+        self._limits: Limits | None = None
+        self._costs: dict[tuple[int, Mode], tuple[Job, Cost]] = {}
 
     # -- what the plan needs --------------------------------------------------------------------------------
 
     @property
     def limits(self) -> Limits:
         """How much goes into one pass on this device."""
-        attention = self.spec.attention if self.spec.attention != "auto" else self.shape.attention
-        return fitted_limits(self.config, self.shape, self.dtype.dtype, self.device.device, attention)
+        if self._limits is None:
+            attention = self.spec.attention if self.spec.attention != "auto" else self.shape.attention
+            self._limits = fitted_limits(
+                self.config, self.shape, self.dtype.dtype, self.device.device, attention, self.given
+            )
+        return self._limits
+
+    @property
+    def memory(self) -> Memory:
+        """What a run may take beside the weights."""
+        return self.given or default_memory(self.device.device, self.weights_bytes)
+
+    @property
+    def weights_bytes(self) -> int:
+        """What the weights take, tied ones once."""
+        return int(sum(p.numel() for p in self.skeleton.parameters())) * self.dtype.dtype.itemsize
 
     @property
     def files(self) -> Checkpoint:
@@ -93,9 +111,20 @@ class Machine:
             raise ValueError("this machine was made without weights")
         return self._files
 
-    def nodes(self, job: Job) -> int:
-        """Count the tokens that a job really runs."""
-        return cost(job, pack(job, self.limits, self.mode)).distinct_tokens
+    def cost(self, job: Job) -> Cost:
+        """Count a job as it will be packed; counted once, for packing a large job takes seconds."""
+        place = id(job), self.mode
+        if place not in self._costs:
+            self._costs[place] = job, cost(job, pack(job, self.limits, self.mode))
+        return self._costs[place][1]
+
+    def memory_seen(self) -> tuple[int | None, int | None]:
+        """Give the bytes that passes and reading may take beside the weights, and the most that was seen."""
+        if self._engine is None:
+            return None, None
+        attention = self.attention if self.attention != "auto" else self.shape.attention
+        largest = pass_bytes(self.limits, self.config, self.shape, self.dtype.dtype, self.device.device, attention)
+        return largest + self.memory.reading, self._engine.most_bytes
 
     def widths(self) -> Mapping[tuple[str, int], int]:
         """Give the number of neurons per layer, at the sites edits may name."""
@@ -121,6 +150,10 @@ class Machine:
     def stage_key(self, parts: Mapping[str, Any]) -> str:
         """Give the cache key of a stage of this model."""
         return key({**self.identity(), "mode": self.mode, **parts})
+
+    def about(self, kind: str, of: str = "") -> dict[str, str]:
+        """Label an entry of the stage cache for people: the model, the kind of stage, and what it is of."""
+        return {"model": self.source.name, "kind": kind, **({"of": of} if of else {})}
 
     def facts(self, adds_bos: bool) -> ModelFacts:
         """Describe the model as it is run."""
@@ -164,7 +197,9 @@ class Machine:
                 attention=None if self.spec.attention == "auto" else self.spec.attention,
             )
             self.attention = self.loaded.attention
-            self._engine = Engine(self.loaded.model, limits=self.limits, mode=self.mode)
+            self._engine = Engine(
+                self.loaded.model, limits=self.limits, mode=self.mode, reading_bytes=self.memory.reading
+            )
             reporter.done(name)
         return self._engine
 
@@ -201,22 +236,28 @@ class Machine:
                 tests = check(engine, prompts)
             if all(t.passed for t in tests):
                 kept = {"tests": [t.model_dump() for t in tests], "mode": self.mode, "attention": self.attention}
-                self.cache.put(place, {}, kept)
+                self.cache.put(place, {}, kept, about=self.about("self-tests"))
         passed = sum(t.passed for t in tests)
         reporter.done("self-tests", reused=found is not None, note=f"{passed} of {len(tests)} passed")
         return tests
 
 
 def sample_prompts(plan: Plan, count: int = 24) -> list[tuple[int, ...]]:
-    """Take some token sequences of the plan's own for the self-tests, evenly from its beginning."""
-    ids: dict[tuple[int, ...], None] = {}
+    """Take some prompts of the plan's own for the self-tests, without their answers, evenly from its beginning.
+
+    Without answers, for a changed fact must not make them run again.
+    """
+    found: dict[tuple[int, ...], None] = {}
     for job in [*(stage.job for stage in plan.ask), *(stage.job for stage in plan.localize)]:
         for sequence in job.sequences:
-            if sequence.condition is None and len(sequence.ids) >= 3:
-                ids[sequence.ids] = None
-            if len(ids) >= count:
-                return list(ids)
-    return list(ids)
+            if sequence.condition is not None:
+                continue
+            prompt = sequence.ids[: min((p for p, _ in sequence.score), default=len(sequence.ids) - 1) + 1]
+            if len(prompt) >= 3:
+                found[prompt] = None
+            if len(found) >= count:
+                return list(found)
+    return list(found)
 
 
 def progress_of(reporter: Reporter) -> Any:

@@ -1,6 +1,7 @@
 """The exceptions of run-spec.
 
     RunSpecError                 anything a user can mend; printed without a traceback
+    ├── CommandError       2     the command line, or an environment variable
     ├── SpecError          2     the text, the schema or the meaning of a spec (holds every problem found)
     ├── ModelError         3     the model: its name, files, family, tokenizer, self-tests
     │   └── NoNetwork      3     a download was needed and nothing answered
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 __all__ = [
+    "CommandError",
     "DiskFull",
     "ModelError",
     "NoNetwork",
@@ -95,6 +97,12 @@ class RunSpecError(Exception):
 
     def __str__(self) -> str:
         return f"{self.cause}\n  {self.remedy}" if self.remedy else self.cause
+
+
+class CommandError(RunSpecError):
+    """A command line or an environment variable that asks for what cannot be; nothing was done."""
+
+    exit_code = 2
 
 
 class SpecError(RunSpecError):

@@ -70,7 +70,10 @@ def visible(written: str) -> list[str]:
 # -- speed and imports ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("validate", "{spec}"), ("schema",), ("validate", "nowhere.yaml")])
+@pytest.mark.parametrize(
+    "arguments",
+    [("--help",), ("validate", "{spec}"), ("schema",), ("validate", "nowhere.yaml"), ("cache",), ("cache", "clear")],
+)
 def test_nothing_heavy_is_imported_for_what_needs_no_model(spec_file: Path, arguments: tuple[str, ...]) -> None:
     words = [a.replace("{spec}", str(spec_file)) for a in arguments]
     code = (
@@ -105,11 +108,11 @@ def test_help_and_validate_take_less_than_half_a_second_of_processor_time(
 def test_help_names_every_command_and_the_short_form(command: Command) -> None:
     answer = command("--help")
     assert answer.code == 0
-    for word in ("validate", "plan", "models", "schema", "report", "ui", "doctor", "run-spec FILE"):
+    for word in ("validate", "plan", "models", "cache", "schema", "report", "ui", "doctor", "run-spec FILE"):
         assert word in answer.out
 
 
-@pytest.mark.parametrize("name", ["run", "validate", "plan", "models", "schema", "report", "ui", "doctor"])
+@pytest.mark.parametrize("name", ["run", "validate", "plan", "models", "cache", "schema", "report", "ui", "doctor"])
 def test_every_command_explains_itself(command: Command, name: str) -> None:
     answer = command(name, "--help")
     assert answer.code == 0 and answer.out.startswith(f"Usage: run-spec {name}")
@@ -194,6 +197,15 @@ def test_a_run_fits_its_terminal(spec_file: Path, workplace: Path, columns: int)
     assert "…" not in whole  # no figure or address is cut
     for word in ("Donald Trump", "trump", "obama", "target", "random"):
         assert word in whole, whole
+
+
+@pytest.mark.parametrize("columns", [40, 100])
+def test_what_is_kept_of_a_run_fits_a_terminal(command: Command, spec_file: Path, columns: int) -> None:
+    assert command(spec_file, "--no-track").code == 0
+    lines = visible(in_terminal(columns, "cache"))
+    assert [line for line in lines if len(line) > columns and "cache/" not in line] == []
+    whole = "\n".join(lines)
+    assert "…" not in whole and "tiny" in whole and "self-tests" in whole and "just now" in whole
 
 
 @pytest.mark.parametrize("columns", [40, 100])

@@ -66,6 +66,11 @@ def spread(mean: float | None, deviation: float | None, decimals: int | None = N
     return f"{number(mean, decimals)} ± {number(deviation, decimals)}"
 
 
+def megabytes(n: int) -> str:
+    """Write a size of memory in whole megabytes of 10^6 bytes: ``1,240 MB``."""
+    return f"{whole(round(n / 1e6))} MB"
+
+
 def duration(seconds: float) -> str:
     """Give a time in the unit that suits it."""
     if 0 < seconds < 0.0005:

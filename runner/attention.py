@@ -67,6 +67,11 @@ def _additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
 class _WideAttention(TorchFunctionMode):
     """Fused attention of float32 values on a CPU, computed in float64 and rounded once."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._mask: tuple[Tensor, Tensor] | None = None
+        """The last mask, and the same in float64: every layer of a kind gets the same one."""
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is not scaled_dot_product_attention:
@@ -74,7 +79,14 @@ class _WideAttention(TorchFunctionMode):
         query: Tensor = args[0] if args else kwargs["query"]
         if query.dtype != torch.float32 or query.device.type != "cpu":
             return func(*args, **kwargs)
-        return func(*map(_widened, args), **{k: _widened(v) for k, v in kwargs.items()}).to(query.dtype)
+        mask = args[3] if len(args) > 3 else kwargs.get("attn_mask")
+        if isinstance(mask, Tensor) and (self._mask is None or self._mask[0] is not mask):
+            self._mask = mask, _widened(mask)
+
+        def wide(value: Any) -> Any:
+            return self._mask[1] if self._mask is not None and value is self._mask[0] else _widened(value)
+
+        return func(*map(wide, args), **{k: wide(v) for k, v in kwargs.items()}).to(query.dtype)
 
 
 def _widened(value: Any) -> Any:

@@ -18,30 +18,29 @@ from nnsight import NNsight
 from torch import Tensor
 
 from interventions import VERBS, copy_nodes, hold
+from runner.allocator import keep_freed_memory
 from runner.attention import tree_attention, wide_attention
-from runner.budget import default_limits, family_limits
+from runner.budget import HEAD_CHUNK, default_limits, default_memory, family_limits, used_bytes
 from runner.families import Family, SitePlace, family_of, logits_of, site_place
-from runner.program import CLEAN, Job, Limits, Mode, Pass, Resolved, halve, pack
-from runner.tree import stack_rows
-from specs.language.errors import ModelError, RunError
+from runner.program import CLEAN, Job, Limits, Mode, Pass, Resolved, halve, pack, subset
+from runner.tree import ALIGN, stack_rows
+from specs.language.errors import RunError
 
 __all__ = ["Engine", "Outcome", "Reading"]
 
 Resolver = Callable[[Hashable], Resolved]
-HEAD_CHUNK = 128
-"""Rows of logits made at a time: larger chunks cost memory, smaller ones time."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Site values of one pass: ``values[site]`` is ``[n_layers, n_read, width]`` on the model's device.
+    """Site values of one pass: ``values[site][k]`` is ``[n_read, width]``, at the job's k-th layer, on the device.
 
     ``sequence``, ``position``: ``[n_read]``, whose values these are.
     """
 
     sequence: np.ndarray
     position: np.ndarray
-    values: Mapping[str, Tensor]
+    values: Mapping[str, tuple[Tensor, ...]]
 
 
 @dataclass
@@ -54,6 +53,8 @@ class Outcome:
     """1 for the most probable token; ties count against the answer."""
     generated: dict[int, tuple[int, ...]] = field(default_factory=dict)
     finite: list[bool] = field(default_factory=list)
+    done: list[bool] = field(default_factory=list)
+    """Which sequences have been run: all, where the run came to its end."""
     passes: int = 0
     nodes: int = 0
     seconds: float = 0.0
@@ -62,16 +63,56 @@ class Outcome:
 
 @dataclass
 class _Step:
-    """What happens at one site of one layer, on values flattened to ``[n_nodes, width]``."""
+    """What happens at one site of one layer, on values flattened to ``[n_nodes, width]``.
+
+    Written down as arrays, one for each condition, and closed to one tensor for each operation: so neither the number
+    of neurons of a set nor that of the conditions is a number of operations.
+    """
 
     place: SitePlace
+    columns: Tensor | None = None
+    """The site's columns, where it is only a part of the tensor."""
+    read: tuple[str, int] | None = None
+    _edits: dict[tuple[int, str], list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = field(default_factory=dict)
+    _copies: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
+    _held: list[tuple[np.ndarray, list[np.ndarray]]] = field(default_factory=list)
     copies: tuple[Tensor, Tensor] | None = None
     held: tuple[Tensor, Tensor] | None = None
     edits: list[tuple[str, Tensor, Tensor, Tensor]] = field(default_factory=list)
-    read: tuple[str, int] | None = None
 
-    columns: Tensor | None = None
-    """The site's columns, where it is only a part of the tensor."""
+    def edit(self, order: int, op: str, nodes: np.ndarray, neurons: Sequence[int], amounts: Sequence[float]) -> None:
+        """Edit every one of some neurons at every one of some nodes."""
+        self._edits.setdefault((order, op), []).append(
+            (
+                np.repeat(nodes, len(neurons)),
+                np.tile(np.array(neurons, dtype=np.int64), len(nodes)),
+                np.tile(np.array(amounts, dtype=np.float32), len(nodes)),
+            )
+        )
+
+    def copy(self, to: np.ndarray, source: np.ndarray) -> None:
+        """Hold whole nodes at the values of other nodes of the same pass."""
+        self._copies.append((to, source))
+
+    def hold(self, to: np.ndarray, vectors: list[np.ndarray]) -> None:
+        """Hold whole nodes at stored vectors."""
+        self._held.append((to, vectors))
+
+    def close(self, device: torch.device) -> None:
+        """Put what was written down on the device."""
+
+        def tensor(parts: Sequence[np.ndarray]) -> Tensor:
+            return torch.from_numpy(np.concatenate(parts)).to(device)
+
+        for (_, op), parts in sorted(self._edits.items()):
+            nodes, neurons, amounts = (tensor(part) for part in zip(*parts, strict=True))
+            self.edits.append((op, nodes, self.place.columns(neurons), amounts))
+        if self._copies:
+            to, source = zip(*self._copies, strict=True)
+            self.copies = tensor(to), tensor(source)
+        if self._held:
+            vectors = np.stack([vector for _, held in self._held for vector in held])
+            self.held = tensor([to for to, _ in self._held]), torch.from_numpy(vectors).to(device)
 
     @property
     def writes(self) -> bool:
@@ -96,7 +137,13 @@ class Engine:
     """
 
     def __init__(
-        self, model: Any, *, limits: Limits | None = None, mode: Mode = "trees", family: Family | None = None
+        self,
+        model: Any,
+        *,
+        limits: Limits | None = None,
+        mode: Mode = "trees",
+        family: Family | None = None,
+        reading_bytes: int | None = None,
     ) -> None:
         self.model = model
         self.family = family or family_of(model.config)
@@ -105,6 +152,14 @@ class Engine:
         self.n_layers = int(model.config.get_text_config().num_hidden_layers)
         self.mode: Mode = mode
         self.limits = family_limits(model.config, limits or default_limits(self.device))
+        weights = sum(p.numel() * p.element_size() for p in model.parameters())
+        self.reading_bytes = reading_bytes or default_memory(self.device, weights).reading
+        """What statistics and values that are read may take at a time."""
+        if self.device.type == "cpu":
+            keep_freed_memory()
+        self._resting = used_bytes(self.device)
+        self.most_bytes = 0
+        """The most memory that passes have been seen to take beside the weights."""
         self._traced = NNsight(model)
         self._envoys: dict[str, Any] = {}
         self._places: dict[tuple[str, int], SitePlace] = {}
@@ -127,24 +182,24 @@ class Engine:
         on_values: Callable[[Reading], None] | None = None,
         progress: Callable[[int], None] | None = None,
         mode: Mode | None = None,
+        outcome: Outcome | None = None,
     ) -> Outcome:
         """Run every sequence of a job once.
 
         ``resolve`` says what a condition does; ``on_values`` gets the site values of each pass and must copy what
-        it keeps; ``progress`` gets the number of nodes done. Out of memory, a pass is halved and the outcome notes
-        it.
+        it keeps; ``progress`` gets the number of nodes done. ``outcome``, from :meth:`blank`, is filled pass by pass,
+        so that an interrupted caller has what was finished. Out of memory, a pass is halved and the outcome notes it.
         """
         started = time.perf_counter()
-        n = len(job.sequences)
-        outcome = Outcome([np.zeros(0)] * n, [np.zeros(0, np.int64)] * n, finite=[True] * n)
+        outcome = outcome or self.blank(job)
         queue = pack(job, self.limits, mode or self.mode)
         chained = (mode or self.mode) != "trees"
-        done = [False] * n
+        done = outcome.done
         alone_already: set[int] = set()
         while queue:
             batch = queue.pop(0)
             try:
-                bad = self._run_pass(job, batch, resolve, outcome, on_values, done, chained)
+                bad, reading = self._run_pass(job, batch, resolve, outcome, done, chained)
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 if not _out_of_memory(error):
                     raise
@@ -159,6 +214,11 @@ class Engine:
                 outcome.notes.append(f"out of memory: a pass of {batch.n_nodes} tokens was run in {len(parts)}")
                 queue = parts + queue
                 continue
+            if on_values is not None and reading is not None:
+                # Not within the try: what has been added to a sum must not be added again by a second attempt.
+                self._hand_over(reading, on_values)
+            # The process keeps what a pass has freed, so that its peak can be seen after it.
+            self.most_bytes = max(self.most_bytes, used_bytes(self.device) - self._resting)
             outcome.passes += 1
             outcome.nodes += batch.n_nodes
             bad = [i for i in bad if i not in alone_already]
@@ -167,7 +227,7 @@ class Engine:
                 # A NaN in one branch poisons its whole row: run what the pass held in rows of their own.
                 twins = {t for i in bad if (t := job.sequences[i].twin) is not None}
                 alone = sorted({*bad, *twins})
-                singles = pack(_subset(job, alone), self.limits, "one by one")
+                singles = pack(subset(job, alone), self.limits, "one by one")
                 queue = [_renumber(p, alone) for p in singles] + queue
                 for i in bad:
                     done[i] = False
@@ -175,6 +235,12 @@ class Engine:
                 progress(batch.n_nodes)
         outcome.seconds = time.perf_counter() - started
         return outcome
+
+    @staticmethod
+    def blank(job: Job) -> Outcome:
+        """Make the outcome of a job of which nothing has been run."""
+        n = len(job.sequences)
+        return Outcome([np.zeros(0)] * n, [np.zeros(0, np.int64)] * n, finite=[True] * n, done=[False] * n)
 
     # -- one pass -------------------------------------------------------------------------------------------
 
@@ -184,30 +250,33 @@ class Engine:
         batch: Pass,
         resolve: Resolver | None,
         outcome: Outcome,
-        on_values: Callable[[Reading], None] | None,
         done: list[bool],
         chained: bool,
-    ) -> list[int]:
-        """Run one pass and file its results; give the sequences whose values were not finite."""
-        rows = stack_rows(batch.trees)
+    ) -> tuple[list[int], Reading | None]:
+        """Run one pass and file its scores; give the sequences whose logits were not finite, and what was read."""
+        rows = stack_rows(batch.trees, align=not chained)
         width = rows.ids.shape[1]
         nodes: dict[int, np.ndarray] = {}
         for r, (tree, members) in enumerate(zip(batch.trees, batch.members, strict=True)):
             for path, i in zip(tree.paths, members, strict=True):
                 nodes[i] = path + r * width
         fresh = [i for i in nodes if not done[i]]
-        read_sequence = np.array([i for i in fresh for _ in job.sequences[i].read], dtype=np.int64)
-        read_position = np.array([p for i in fresh for p in job.sequences[i].read], dtype=np.int64)
-        read_nodes = np.array([nodes[i][p] for i, p in zip(read_sequence, read_position, strict=True)], dtype=np.int64)
+        reading = [i for i in fresh if job.sequences[i].read]
+        read_position = _joined([np.array(job.sequences[i].read, dtype=np.int64) for i in reading])
+        read_sequence = np.repeat(
+            np.array(reading, dtype=np.int64), [len(job.sequences[i].read) for i in reading] if reading else 0
+        )
+        read_nodes = _joined([nodes[i][list(job.sequences[i].read)] for i in reading])
         pairs = [(i, int(nodes[i][p]), t) for i in fresh for p, t in job.sequences[i].score]
         wants_text = [i for i in fresh if job.sequences[i].generate]
         ends = np.unique(np.array([n for _, n, _ in pairs] + [int(nodes[i][-1]) for i in wants_text], dtype=np.int64))
         steps = self._steps(job, batch, nodes, resolve, read_nodes)
         cache = _dynamic_cache() if wants_text else None
         saved, hidden = self._forward(rows, steps, read_nodes, ends, cache, chained)
-        if len(read_nodes) and on_values is not None:
-            values = {site: self._stacked(site, job.layers, saved) for site in job.sites}
-            on_values(Reading(read_sequence, read_position, values))
+        found = None
+        if len(read_nodes):
+            values = {site: tuple(saved[(site, layer)] for layer in job.layers) for site in job.sites}
+            found = Reading(read_sequence, read_position, values)
         bad: list[int] = []
         if len(ends):
             bad = self._score(pairs, fresh, ends, hidden, outcome)
@@ -215,16 +284,18 @@ class Engine:
                 self._generate(job, rows, nodes, wants_text, ends, hidden, cache, outcome)
         for i in fresh:
             done[i] = True
-        return bad
+        return bad, found
 
-    def _stacked(self, site: str, layers: Sequence[int], saved: Mapping[tuple[str, int], Tensor]) -> Tensor:
-        widths = {self.place(site, layer).width for layer in layers}
-        if len(widths) > 1:
-            raise ModelError(
-                f"the layers of this model differ in their number of neurons at {site} ({sorted(widths)})",
-                remedy="rank layers of one width at a time: `layers:`",
-            )
-        return torch.stack([saved[(site, layer)] for layer in layers])
+    def _hand_over(self, reading: Reading, on_values: Callable[[Reading], None]) -> None:
+        try:
+            on_values(reading)
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+            raise RunError(
+                f"what was read in a pass does not fit beside it into the memory of {self.device}",
+                remedy="give less memory to a pass (`--memory`), use a smaller dtype or another device",
+            ) from error
 
     def _steps(
         self,
@@ -248,62 +319,45 @@ class Engine:
             for site in job.sites:
                 for layer in job.layers:
                     at(site, layer).read = (site, layer)
-        edits: dict[tuple[str, int], dict[tuple[int, str], dict[tuple[int, int], float]]] = {}
-        copies: dict[tuple[str, int], dict[int, int]] = {}
-        held: dict[tuple[str, int], dict[int, np.ndarray]] = {}
-        resolved: dict[Hashable, Resolved] = {}
-        for i, path in nodes.items():
-            sequence = job.sequences[i]
-            if sequence.condition is CLEAN:
-                continue
+        for condition, members in _by_condition(job, nodes).items():
             if resolve is None:
                 raise ValueError("a job with conditions needs a resolver")
-            if sequence.condition not in resolved:
-                resolved[sequence.condition] = resolve(sequence.condition)
-            plan = resolved[sequence.condition]
-            for order, (neuron_edits, positions) in enumerate(zip(plan.edits, sequence.edits, strict=True)):
-                for edit in neuron_edits:
-                    table = edits.setdefault((edit.site, edit.layer), {}).setdefault((order, edit.op), {})
-                    for p in positions:
-                        node = int(path[p])
-                        for neuron, amount in zip(edit.neurons, edit.amounts, strict=True):
-                            table[(node, neuron)] = amount
-            if plan.held is not None:
-                for key, names in plan.held.places.items():
-                    # Two names may mean one token (a question that ends in the entity): what is free stays free.
-                    free = {p for name, p in sequence.frozen if name not in names}
-                    for name, p in sequence.frozen:
-                        if name not in names or p in free:
-                            continue
-                        if plan.held.values is not None:
-                            held.setdefault(key, {})[int(path[p])] = plan.held.values[key][(sequence.source, name)]
-                        else:
-                            if sequence.twin is None:
-                                raise ValueError("a freeze to the clean run needs a twin")
-                            copies.setdefault(key, {})[int(path[p])] = int(nodes[sequence.twin][p])
-        for key, tables in edits.items():
-            step = at(*key)
-            for (_, op), table in sorted(tables.items()):
-                places = np.array(list(table), dtype=np.int64)
-                step.edits.append(
-                    (
-                        op,
-                        torch.from_numpy(places[:, 0]).to(self.device),
-                        step.place.columns(torch.from_numpy(places[:, 1]).to(self.device)),
-                        torch.tensor(list(table.values()), dtype=torch.float32, device=self.device),
-                    )
-                )
-        for key, table2 in copies.items():
-            at(*key).copies = (
-                torch.tensor(list(table2), device=self.device),
-                torch.tensor(list(table2.values()), device=self.device),
-            )
-        for key, table3 in held.items():
-            at(*key).held = (
-                torch.tensor(list(table3), device=self.device),
-                torch.from_numpy(np.stack(list(table3.values()))).to(self.device),
-            )
+            self._edit_steps(job, nodes, members, resolve(condition), at)
+        for step in steps.values():
+            step.close(self.device)
         return sorted(steps.values(), key=lambda step: step.place.order)
+
+    def _edit_steps(
+        self,
+        job: Job,
+        nodes: Mapping[int, np.ndarray],
+        members: Sequence[int],
+        plan: Resolved,
+        at: Callable[[str, int], _Step],
+    ) -> None:
+        """Write down what one condition does to the nodes of its sequences in this pass."""
+        for order, neuron_edits in enumerate(plan.edits):
+            # A node that two sequences share is one node, and edited once.
+            touched = np.unique(_joined([nodes[i][list(job.sequences[i].edits[order])] for i in members]))
+            for edit in neuron_edits:
+                at(edit.site, edit.layer).edit(order, edit.op, touched, edit.neurons, edit.amounts)
+        if plan.held is None:
+            return
+        by_names: dict[tuple[str, ...], list[tuple[int, int, str]]] = {}
+        for key, names in plan.held.places.items():
+            if names not in by_names:
+                by_names[names] = _frozen_positions(job, members, names)
+            frozen = by_names[names]
+            if not frozen:
+                continue
+            to = np.array([nodes[i][p] for i, p, _ in frozen])
+            to, first = np.unique(to, return_index=True)
+            if plan.held.values is not None:
+                vectors = plan.held.values[key]
+                kept = [frozen[k] for k in first]
+                at(*key).hold(to, [vectors[(job.sequences[i].source, name)] for i, _, name in kept])
+            else:
+                at(*key).copy(to, np.array([nodes[_twin(job, i)][p] for i, p, _ in frozen])[first])
 
     def _forward(
         self,
@@ -363,8 +417,12 @@ class Engine:
     # -- scores and text ------------------------------------------------------------------------------------
 
     def _logits(self, hidden: Tensor) -> Tensor:
+        """Project ``[n, d_model]`` to float32 logits ``[n, vocabulary]``."""
+        n = len(hidden)
         with torch.inference_mode():
-            return logits_of(self.model, hidden).float()
+            if n % ALIGN:  # see ALIGN: the last bits must not depend on how many are asked for at once
+                hidden = torch.cat([hidden, hidden[-1:].expand(ALIGN - n % ALIGN, -1)])
+            return logits_of(self.model, hidden)[:n].float()
 
     def _score(
         self,
@@ -444,6 +502,37 @@ class Engine:
             outcome.generated[i] = text
 
 
+def _by_condition(job: Job, nodes: Mapping[int, np.ndarray]) -> dict[Hashable, list[int]]:
+    """Sort the sequences of a pass by their condition, the clean ones left out."""
+    found: dict[Hashable, list[int]] = {}
+    for i in nodes:
+        if job.sequences[i].condition is not CLEAN:
+            found.setdefault(job.sequences[i].condition, []).append(i)
+    return found
+
+
+def _frozen_positions(job: Job, members: Sequence[int], names: tuple[str, ...]) -> list[tuple[int, int, str]]:
+    """List (sequence, position, name of the position) for what a freeze holds at the positions of some names."""
+    found = []
+    for i in members:
+        frozen = job.sequences[i].frozen
+        # Two names may mean one token (a question that ends in the entity): what is free stays free.
+        free = {p for name, p in frozen if name not in names}
+        found += [(i, p, name) for name, p in frozen if name in names and p not in free]
+    return found
+
+
+def _twin(job: Job, i: int) -> int:
+    twin = job.sequences[i].twin
+    if twin is None:
+        raise ValueError("a freeze to the clean run needs a twin")
+    return twin
+
+
+def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+
+
 def _plain_inputs(ids: Tensor, real: Tensor) -> Any:
     """The library's own way: right-padded rows with a 2-D mask."""
     from contextlib import nullcontext
@@ -468,18 +557,6 @@ def _path_of(model: Any, module: Any) -> str:
 
 def _out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
-
-
-def _subset(job: Job, members: Sequence[int]) -> Job:
-    """The job of some sequences and the twins they need, twins first in the numbering of ``members``."""
-    from dataclasses import replace
-
-    index = {i: k for k, i in enumerate(members)}
-    sequences = []
-    for i in members:
-        s = job.sequences[i]
-        sequences.append(replace(s, twin=index.get(s.twin) if s.twin is not None else None))
-    return Job(tuple(sequences), job.sites, job.layers)
 
 
 def _renumber(batch: Pass, members: Sequence[int]) -> Pass:

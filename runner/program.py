@@ -7,13 +7,13 @@ been run. Packing is a deterministic function of the job and the limits.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 
-from runner.tree import Tree, build_tree, common_prefix, count_nodes, keys_of
+from runner.tree import Tree, aligned, build_tree, common_prefix, count_nodes, keys_of
 
 Mode = Literal["trees", "padded", "one by one"]
 CLEAN: Hashable = None
@@ -64,7 +64,9 @@ class Job:
 class Limits:
     """How much goes into one forward pass.
 
-    ``row_nodes``: nodes of a row, beyond which a row is cut; ``pass_nodes``: nodes of a pass, padding included.
+    ``row_nodes``: nodes of a row, beyond which a row is cut; it decides which sequences share a row, and so the last
+    bits of their numbers. ``pass_nodes``: nodes of a pass, padding included; it decides how many rows run together,
+    and no number.
     """
 
     row_nodes: int = 256
@@ -107,6 +109,16 @@ class Tags:
             return 0
         key = (sequence.condition, sequence.edits, sequence.frozen)
         return self.numbers.setdefault(key, len(self.numbers) + 1)
+
+
+def subset(job: Job, members: Sequence[int]) -> Job:
+    """Give the job of some sequences, which must hold the twins they need, in the numbering of ``members``."""
+    index = {i: k for k, i in enumerate(members)}
+    sequences = []
+    for i in members:
+        s = job.sequences[i]
+        sequences.append(s if s.twin is None else replace(s, twin=index[s.twin]))
+    return Job(tuple(sequences), job.sites, job.layers)
 
 
 def sequence_keys(job: Job) -> list[tuple[int, ...]]:
@@ -196,7 +208,7 @@ def _fill(trees: list[tuple[Tree, tuple[int, ...]]], limits: Limits) -> list[Pas
     passes: list[Pass] = []
     batch: list[tuple[Tree, tuple[int, ...]]] = []
     for tree, members in sorted(trees, key=lambda item: -len(item[0])):
-        width = len(batch[0][0]) if batch else len(tree)
+        width = aligned(len(batch[0][0]) if batch else len(tree))
         if batch and ((len(batch) + 1) * width > limits.pass_nodes or len(batch) >= limits.rows):
             passes.append(Pass(tuple(t for t, _ in batch), tuple(m for _, m in batch)))
             batch = []

@@ -160,7 +160,7 @@ def mean_values(
     """Average components over names: (site, layer) -> (prompt, position) -> vector ``[width]``, float32."""
     keys = list(dict.fromkeys(stage.members.values()))
     row = {key: n for n, key in enumerate(keys)}
-    sums: dict[str, np.ndarray] = {}
+    sums: dict[tuple[str, int], np.ndarray] = {}
     counts = np.zeros(len(keys))
     for key in stage.members.values():
         counts[row[key]] += 1
@@ -168,16 +168,14 @@ def mean_values(
     def keep(reading: SiteReading) -> None:
         index = np.array([row[stage.members[int(s)]] for s in reading.sequence])
         for site, values in reading.values.items():
-            exact = values.double().cpu().numpy()
-            if site not in sums:
-                sums[site] = np.zeros((exact.shape[0], len(keys), exact.shape[2]))
-            for n, row_number in enumerate(index):
-                sums[site][:, row_number] += exact[:, n]
+            for n, at_layer in enumerate(values):
+                if (site, n) not in sums:
+                    sums[(site, n)] = np.zeros((len(keys), at_layer.shape[1]))
+                np.add.at(sums[(site, n)], index, at_layer.double().cpu().numpy())
 
     outcome = engine.run(stage.job, on_values=keep, progress=progress)
     means = {
-        (site, layer): {key: (total[n, k] / counts[k]).astype(np.float32) for k, key in enumerate(keys)}
-        for site, total in sums.items()
-        for n, layer in enumerate(stage.job.layers)
+        (site, stage.job.layers[n]): {key: (total[k] / counts[k]).astype(np.float32) for k, key in enumerate(keys)}
+        for (site, n), total in sums.items()
     }
     return means, outcome

@@ -20,6 +20,7 @@ from runner.bind import Binder
 from runner.claims import evaluate
 from runner.compile import compile_plan
 from runner.describe import edit_words, field_word
+from runner.localization.ranking import dominance_of
 from runner.model import Machine
 from runner.observe import Row
 from runner.plan import AskStage, Condition, LocalizeStage, Plan
@@ -99,16 +100,19 @@ def run_cell(
         finished.folder = folder.path
         try:
             folder.write_spec(results.spec)
-            folder.write_plan(plan_text(plan, machine.limits, machine.mode))
+            folder.write_plan(plan_text(plan, machine.cost))
             results.self_tests = machine.self_tests(plan, reporter)
             require(results.self_tests)
             for stage in plan.localize:
-                data, record = localize_stage(machine, stage, experiment, reporter)
+                with folder.ranking(stage.name) as file:
+                    data, record = localize_stage(machine, stage, experiment, reporter, file)
+                    file.add("", {"layers": np.array(data.layers)})
+                    if data.baseline_mean is not None and data.baseline_std is not None:
+                        file.add("baseline", {"mean": data.baseline_mean, "std": data.baseline_std})
                 rankings[stage.name] = data
                 results.stages.append(record)
                 results.left_out += stage.left_out
                 results.rankings[stage.name] = ranking_result(stage, data)
-                folder.write_ranking(stage.name, ranking_arrays(data))
             table = folder.table(*_columns(plan))
             for ask in plan.ask:
                 table.append(_ask(machine, ask, experiment, rankings, results, reporter))
@@ -341,12 +345,15 @@ def ranking_result(stage: LocalizeStage, data: Any) -> Ranking:
     groups: dict[str, RankingGroup] = {}
     for owner, group in data.groups.items():
         label, entity, variant = stage.labels[owner]
-        width = group.score.shape[1]
+        arrays = group.arrays()
+        score, mean, std = arrays["score"], arrays.get("mean"), arrays.get("std")
+        width = score.shape[1]
+        best = group.best(max(LISTED, min(data.top, 200)))
         listed = []
-        for rank, flat in enumerate(group.order()[: max(LISTED, min(data.top, 200))], start=1):
-            layer, neuron = int(flat) // width, int(flat) % width
+        for rank, flat in enumerate(best, start=1):
+            layer, neuron = divmod(int(flat), width)
             address = data.address(int(flat), width)
-            std_z = None if group.std_z is None else float(group.std_z[layer, neuron])
+            mean_z, std_z = data.z(group, layer, neuron, arrays)
             listed.append(
                 RankedNeuron(
                     rank=rank,
@@ -354,11 +361,11 @@ def ranking_result(stage: LocalizeStage, data: Any) -> Ranking:
                     site=address.site,
                     layer=address.layer,
                     neuron=neuron,
-                    score=float(group.score[layer, neuron]),
-                    dominance=data.dominance(owner, address),
-                    mean=None if group.mean is None else float(group.mean[layer, neuron]),
-                    std=None if group.std is None else float(group.std[layer, neuron]),
-                    mean_z=None if group.mean_z is None else float(group.mean_z[layer, neuron]),
+                    score=float(score[layer, neuron]),
+                    dominance=dominance_of(score[layer], neuron),
+                    mean=None if mean is None else float(mean[layer, neuron]),
+                    std=None if std is None else float(std[layer, neuron]),
+                    mean_z=mean_z,
                     std_z=std_z,
                     floored=group.floor is not None and std_z is not None and std_z < group.floor,
                 )
@@ -369,9 +376,11 @@ def ranking_result(stage: LocalizeStage, data: Any) -> Ranking:
             entity=entity,
             variant=variant,
             n_prompts=group.n_prompts,
-            n_candidates=int(group.score.size),
+            n_candidates=int(score.size),
             neurons=listed,
-            chosen=[str(a) for a in data.chosen(owner)],
+            chosen=[str(data.address(int(flat), width)) for flat in best[: data.top]]
+            if data.top <= len(best)
+            else [str(a) for a in data.chosen(owner)],
             values={
                 str(data.address(data.layers.index(layer) * width + neuron, width)): values
                 for (layer, neuron), values in group.values.items()
@@ -401,16 +410,3 @@ def ranking_result(stage: LocalizeStage, data: Any) -> Ranking:
             for address, owners in shared.items()
         ],
     )
-
-
-def ranking_arrays(data: Any) -> dict[str, np.ndarray]:
-    """Give the whole ranking as arrays ``[n_layers, width]`` per owner and quantity, with its layers."""
-    arrays: dict[str, np.ndarray] = {"layers": np.array(data.layers)}
-    for owner, group in data.groups.items():
-        for name in ("score", "mean", "std"):
-            values = getattr(group, name)
-            if values is not None:
-                arrays[f"{owner}/{name}"] = values
-    if data.baseline_mean is not None:
-        arrays["baseline/mean"], arrays["baseline/std"] = data.baseline_mean, data.baseline_std
-    return arrays

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from runner.program import Job, cost, pack
+from runner.program import Job
 from specs.language.results import Stage
 
 if TYPE_CHECKING:
+    from runner.execute import Outcome
     from runner.model import Machine
 
 
@@ -27,18 +31,53 @@ class Reporter(Protocol):
         """Something the user should know."""
 
 
-def stage_record(name: str, machine: Machine, job: Job, seconds: float, *, reused: bool, note: str = "") -> Stage:
-    """Make the record of a stage from its job."""
-    counted = cost(job, pack(job, machine.limits, machine.mode))
+@dataclass
+class Spent:
+    """What a stage has really cost so far, of this run alone."""
+
+    tokens: int = 0
+    notes: list[str] = field(default_factory=list)
+    recomputed: list[str] = field(default_factory=list)
+    """What was not in the cache, where other parts of the stage were."""
+    _started: float = field(default_factory=time.perf_counter)
+
+    def add(self, outcome: Outcome) -> None:
+        """Add a job that was run."""
+        self.tokens += outcome.nodes
+        self.notes += [note for note in outcome.notes if note not in self.notes]
+
+    def seconds(self) -> float:
+        """Give the time since the stage began."""
+        return time.perf_counter() - self._started
+
+
+def stage_record(name: str, machine: Machine, job: Job, spent: Spent, *, reused: bool = False, note: str = "") -> Stage:
+    """Make the record of a stage: what its job is, and what was run of it."""
+    counted = machine.cost(job)
+    notes = [note] if note else list(spent.notes)
+    if spent.recomputed:
+        notes.insert(0, f"run again: {_listed(spent.recomputed)}; the rest reused")
+    estimated, used = machine.memory_seen() if spent.tokens else (None, None)
+    if estimated is not None and used is not None and used > estimated:
+        notes.append(f"took {used / 1e6:,.0f} MB beside the weights, estimated {estimated / 1e6:,.0f} MB")
     return Stage(
         name=name,
         prompts=counted.sequences,
         tokens=counted.tokens,
         padded_tokens=counted.padded_tokens,
         distinct_tokens=counted.distinct_tokens,
+        run_tokens=spent.tokens,
+        recomputed=spent.recomputed,
         passes=counted.passes,
-        seconds=round(seconds, 3),
+        seconds=round(spent.seconds(), 3),
+        estimated_bytes=estimated,
+        used_bytes=used,
         reused=reused,
         mode=machine.mode,
-        note=note,
+        note="; ".join(notes),
     )
+
+
+def _listed(names: Sequence[str], most: int = 3) -> str:
+    shown = ", ".join(f'"{name}"' for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

@@ -156,8 +156,9 @@ def _run(engine: Engine, job: Job, resolve: Callable[[Hashable], Resolved] | Non
     values: dict[int, np.ndarray] = {}
 
     def keep(reading: Reading) -> None:
+        stacked = torch.stack(reading.values[job.sites[0]]).float().cpu().numpy()
         for k, s in enumerate(reading.sequence):
-            values[int(s)] = reading.values[job.sites[0]][:, k].float().cpu().numpy()
+            values[int(s)] = stacked[:, k]
 
     return _Run(engine.run(job, resolve, on_values=keep, mode=mode), values)
 

@@ -44,8 +44,18 @@ class Ended:
     """Cells that could not be run, and runs that MLflow could not be shown."""
 
 
-def run_all(loaded: Loaded, *, out: Path, tracking_uri: str | None, track: bool, quiet: bool) -> Ended:
+def run_all(
+    loaded: Loaded,
+    *,
+    out: Path,
+    tracking_uri: str | None,
+    track: bool,
+    quiet: bool,
+    memory: int | None = None,
+) -> Ended:
     """Run every cell of a spec, write its folder and report, and mirror it in MLflow.
+
+    ``memory``: bytes to use beside the weights; None for what suits the device.
 
     The folder is written before MLflow is asked: a store that does not answer costs no result. In a matrix a cell
     that cannot be run does not keep the others from it. Raises what is wrong with the spec, its model or the disk.
@@ -62,7 +72,7 @@ def run_all(loaded: Loaded, *, out: Path, tracking_uri: str | None, track: bool,
             try:
                 if machine is None or machine.spec != cell.experiment.model:
                     machine = None  # the old weights go before the new ones come
-                    machine = _machine(cell, reporter)
+                    machine = _machine(cell, reporter, memory=memory)
                 if not several:
                     _require_addresses(loaded, machine)
                 _run_one(loaded, cell, machine, reporter, out, tracking_uri, track, ended)
@@ -112,12 +122,12 @@ def _require_addresses(loaded: Loaded, machine: Machine | None = None) -> None:
         raise SpecError(problems)
 
 
-def _machine(cell: Cell, reporter: Quiet, *, weights: bool = True) -> Machine:
+def _machine(cell: Cell, reporter: Quiet, *, weights: bool = True, memory: int | None = None) -> Machine:
     """Make the machine of a cell; what is wrong with its model is told with its place in the spec."""
     from runner.model import Machine
 
     try:
-        return Machine(cell.experiment.model, reporter, weights=weights)
+        return Machine(cell.experiment.model, reporter, weights=weights, memory=memory)
     except ModelError as error:
         origin = cell.origins.at("model")
         raise type(error)(Problem(error.cause, "model", origin).headline(), remedy=error.remedy) from error
@@ -242,7 +252,7 @@ def check_deep(loaded: Loaded) -> list[Problem]:
     return problems
 
 
-def show_plan(loaded: Loaded, console: Console, *, n_prompts: int, as_json: bool) -> None:
+def show_plan(loaded: Loaded, console: Console, *, n_prompts: int, as_json: bool, memory: int | None = None) -> None:
     """Print what a spec would run and cost; no weights are loaded."""
     from runner.bind import Binder
     from runner.compile import compile_plan
@@ -253,9 +263,9 @@ def show_plan(loaded: Loaded, console: Console, *, n_prompts: int, as_json: bool
     machine: Machine | None = None
     for cell in loaded.cells:
         if machine is None or machine.spec != cell.experiment.model:
-            machine = _machine(cell, Quiet(), weights=False)
+            machine = _machine(cell, Quiet(), weights=False, memory=memory)
         plan = compile_plan(cell.experiment, Binder(machine.tokenizer), machine.shape.n_layers)
-        costs = plan_costs(plan, machine.limits)
+        costs = plan_costs(plan, machine.cost)
         expected = estimate(machine, costs)
         if as_json:
             documents.append(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from rich.text import Text
 from runner.bind import BoundPrompt
 from runner.budget import pass_bytes
 from runner.plan import AskStage, LocalizeStage, Plan
-from runner.program import Cost, Job, Limits, Mode, cost, pack
+from runner.program import Cost, Job
 from runner.tables import print_rows
 
 if TYPE_CHECKING:
@@ -23,28 +23,24 @@ if TYPE_CHECKING:
 __all__ = ["Estimate", "estimate", "marked", "plan_costs", "plan_text", "print_plan"]
 
 
-def plan_costs(plan: Plan, limits: Limits, mode: Mode = "trees") -> list[tuple[str, Cost]]:
+def plan_costs(plan: Plan, count: Callable[[Job], Cost]) -> list[tuple[str, Cost]]:
     """Count every stage of a plan, in the order in which they are run."""
     found: list[tuple[str, Cost]] = []
     for stage in plan.localize:
-        found.append((stage.name, _cost(stage.job, limits, mode)))
+        found.append((stage.name, count(stage.job)))
     for ask in plan.ask:
         if ask.means is not None:
-            found.append((f"{ask.name}: means", _cost(ask.means.job, limits, mode)))
-        found.append((ask.name, _cost(ask.job, limits, mode)))
+            found.append((f"{ask.name}: means", count(ask.means.job)))
+        found.append((ask.name, count(ask.job)))
     return found
 
 
-def _cost(job: Job, limits: Limits, mode: Mode) -> Cost:
-    return cost(job, pack(job, limits, mode))
-
-
-def plan_text(plan: Plan, limits: Limits, mode: Mode = "trees") -> str:
+def plan_text(plan: Plan, count: Callable[[Job], Cost]) -> str:
     """Write the plan as plain text: a table of costs, then each stage in words."""
     lines = [
         "stage                     sequences     tokens     padded   distinct  passes",
     ]
-    for name, c in plan_costs(plan, limits, mode):
+    for name, c in plan_costs(plan, count):
         lines.append(
             f"{name:<24} {c.sequences:>10,} {c.tokens:>10,} {c.padded_tokens:>10,} "
             f"{c.distinct_tokens:>10,} {c.passes:>7,}"
@@ -120,7 +116,7 @@ def estimate(machine: Machine, costs: Sequence[tuple[str, Cost]]) -> Estimate:
     speed = _matrix_speed(machine.shape.d_model, machine.dtype.dtype, machine.device.device)
     tokens = sum(c.distinct_tokens for _, c in costs)
     attention = machine.shape.attention
-    beside = pass_bytes(
+    beside = machine.memory.reading + pass_bytes(
         machine.limits, machine.config, machine.shape, machine.dtype.dtype, machine.device.device, attention
     )
     return Estimate(

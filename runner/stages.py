@@ -1,6 +1,6 @@
-"""Run one stage of a plan, or find that it has been run before.
+"""Run the stages of a plan, or find that they have been run before: cell by cell of the stage cache.
 
-A stage's key is made of all that determines its numbers: the model's files, number format and device, the library
+A cell's key is made of all that determines its numbers: the model's files, number format and device, the library
 versions, the token ids, and what each condition edits. Comments, names and the order of keys are not in it.
 """
 
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,46 +27,45 @@ from runner.localization.localize import (
 from runner.localization.ranking import GroupData, RankingData
 from runner.model import Machine
 from runner.plan import AskStage, LocalizeStage, MeanStage
-from runner.program import CLEAN, Job
+from runner.program import CLEAN, Job, subset
 from runner.resolve import Resolver
-from runner.run_types import Reporter, stage_record
+from runner.run_types import Reporter, Spent, stage_record
 from specs.language.experiment import Experiment
 from specs.language.results import Stage
+
+if TYPE_CHECKING:
+    from runner.execute import Outcome
+    from runner.store import RankingFile
 
 __all__ = ["ask_stage", "localize_stage", "means_of"]
 
 
-def job_digest(job: Job) -> str:
-    """Hash a job's sequences: token ids, positions, scores and symbolic conditions."""
-    digest = hashlib.sha256()
-    for s in job.sequences:
-        digest.update(
-            repr(
-                (s.group, s.ids, s.condition, s.branch_at, s.edits, s.read, s.score, s.twin, s.frozen, s.generate)
-            ).encode()
-        )
-    digest.update(repr((job.sites, job.layers)).encode())
-    return digest.hexdigest()
+# -- rankings -----------------------------------------------------------------------------------------------------
 
 
 def localize_stage(
-    machine: Machine, stage: LocalizeStage, experiment: Experiment, reporter: Reporter
+    machine: Machine,
+    stage: LocalizeStage,
+    experiment: Experiment,
+    reporter: Reporter,
+    file: RankingFile,
 ) -> tuple[RankingData, Stage]:
     """Rank, taking from the cache the baseline and every owner that has been ranked on the same prompts.
 
-    The baseline and each owner are entries of their own: a new entity costs its own prompts and no more, and two
-    rankings of one spec that share owners agree to the last digit.
+    The baseline and each owner are cells of their own: a new entity costs its own prompts and no more, and two
+    rankings of one spec that share owners agree to the last digit. Arrays go to ``file`` owner by owner.
     """
-    started = time.perf_counter()
+    spent = Spent()
     if stage.spec.metric == "random":
         data = new_ranking(stage, None)
         width = machine.widths()[(stage.job.sites[0], stage.layers[0])]
-        data.groups.update(rank_randomly(width, stage, experiment.seed))
-        return data, stage_record(stage.name, machine, stage.job, 0.0, reused=False, note="runs nothing")
+        for owner, group in rank_randomly(width, stage, experiment.seed).items():
+            data.groups[owner] = _filed(file, owner, group)
+        return data, stage_record(stage.name, machine, stage.job, spent, note="runs nothing")
     require_prompts(stage)
-    reporter.stage(stage.name, machine.nodes(stage.job))
+    reporter.stage(stage.name, machine.cost(stage.job).distinct_tokens)
     place = machine.stage_key({"stage": "baseline", **_sequences(stage, stage.baseline)})
-    baseline, notes = _baseline(machine, stage, place, reporter)
+    baseline = _baseline(machine, stage, place, reporter, spent)
     keys = {
         owner: machine.stage_key(
             {
@@ -80,26 +79,34 @@ def localize_stage(
         )
         for owner, members in stage.groups.items()
     }
-    data = new_ranking(stage, baseline)
-    found = {owner: kept for owner, key in keys.items() if (kept := machine.cache.get(key)) is not None}
-    missing = [owner for owner in stage.groups if owner not in found]
-    ranked: dict[str, GroupData] = {owner: _group_from(kept) for owner, kept in found.items()}
+    ranked: dict[str, GroupData] = {}
+    for owner, key in keys.items():
+        kept = machine.cache.get(key)
+        if kept is not None:
+            ranked[owner] = _filed(file, owner, _group_from(kept))
+    missing = [owner for owner in stage.groups if owner not in ranked]
     if missing:
         engine = machine.engine(reporter)
         for groups, outcome in rank_owners(engine, stage, missing, baseline, reporter.advance):
-            notes += outcome.notes
+            spent.add(outcome)
             for owner, group in groups.items():
-                machine.cache.put(keys[owner], *_group_to(group))
-                ranked[owner] = group
+                machine.cache.put(keys[owner], *_group_to(group), about=machine.about("ranking", owner))
+                ranked[owner] = _filed(file, owner, group)
+    data = new_ranking(stage, baseline)
     for owner in stage.groups:
         ranked[owner].prompts = [stage.prompts[i].text.text for i in stage.groups[owner]]
         data.groups[owner] = ranked[owner]
-    if found and missing:
-        notes.append(f"{len(found)} of {len(stage.groups)} owners reused")
-    seconds = time.perf_counter() - started
-    note = "; ".join(notes)
-    reporter.done(stage.name, reused=not missing, note=note)
-    return data, stage_record(stage.name, machine, stage.job, seconds, reused=not missing, note=note)
+    spent.recomputed = missing if len(missing) < len(stage.groups) else []
+    record = stage_record(stage.name, machine, stage.job, spent, reused=not missing)
+    reporter.done(stage.name, reused=not missing, note=record.note)
+    return data, record
+
+
+def _filed(file: RankingFile, owner: str, group: GroupData) -> GroupData:
+    """Put the arrays of a ranking into the run's file, from which they are read again when they are wanted."""
+    file.add(owner, group.arrays())
+    group.kept = partial(file.load, owner)
+    return group
 
 
 def _sequences(stage: LocalizeStage, members: Sequence[int]) -> dict[str, Any]:
@@ -113,17 +120,18 @@ def _sequences(stage: LocalizeStage, members: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def _baseline(
-    machine: Machine, stage: LocalizeStage, place: str, reporter: Reporter
-) -> tuple[Baseline | None, list[str]]:
+def _baseline(machine: Machine, stage: LocalizeStage, place: str, reporter: Reporter, spent: Spent) -> Baseline | None:
     if not stage.baseline:
-        return None, []
+        return None
     kept = machine.cache.get(place)
     if kept is not None:
-        return _baseline_from(kept), []
+        return _baseline_from(kept)
     baseline, outcome = read_baseline(machine.engine(reporter), stage, reporter.advance)
-    machine.cache.put(place, {"mean": baseline.mean, "std": baseline.std}, {"n_prompts": baseline.n_prompts})
-    return baseline, list(outcome.notes)
+    spent.add(outcome)
+    arrays = {"mean": baseline.mean, "std": baseline.std}
+    against = stage.spec.against if isinstance(stage.spec.against, str) else ""
+    machine.cache.put(place, arrays, {"n_prompts": baseline.n_prompts}, about=machine.about("baseline", against))
+    return baseline
 
 
 def _baseline_from(kept: Kept) -> Baseline:
@@ -131,27 +139,22 @@ def _baseline_from(kept: Kept) -> Baseline:
     return Baseline(arrays["mean"], arrays["std"], int(kept.meta["n_prompts"]))
 
 
-STATISTICS = ("score", "mean", "std", "mean_z", "std_z")
-
-
 def _group_to(group: GroupData) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    arrays = {name: values for name in STATISTICS if (values := getattr(group, name)) is not None}
     values = [[layer, neuron, numbers] for (layer, neuron), numbers in group.values.items()]
-    return arrays, {"floor": group.floor, "n_prompts": group.n_prompts, "values": values}
+    return dict(group.arrays()), {"floor": group.floor, "n_prompts": group.n_prompts, "values": values}
 
 
 def _group_from(kept: Kept) -> GroupData:
     arrays: dict[str, Any] = kept.arrays
     return GroupData(
-        arrays["score"],
-        arrays.get("mean"),
-        arrays.get("std"),
-        arrays.get("mean_z"),
-        arrays.get("std_z"),
+        arrays,
         floor=kept.meta["floor"],
         n_prompts=int(kept.meta["n_prompts"]),
         values={(int(layer), int(neuron)): numbers for layer, neuron, numbers in kept.meta["values"]},
     )
+
+
+# -- interventions ------------------------------------------------------------------------------------------------
 
 
 def means_of(machine: Machine, stage: AskStage, reporter: Reporter) -> tuple[Any, Stage]:
@@ -164,19 +167,21 @@ def means_of(machine: Machine, stage: AskStage, reporter: Reporter) -> tuple[Any
     key = machine.stage_key(
         {
             "stage": "means",
-            "job": job_digest(means.job),
+            "sequences": [[list(s.ids), list(s.read)] for s in means.job.sequences],
+            "places": [list(means.job.sites), list(means.job.layers)],
             "members": [[k, *v] for k, v in means.members.items()],
         }
     )
-    started = time.perf_counter()
+    spent = Spent()
     found = machine.cache.get(key)
     if found is None:
         engine = machine.engine(reporter)
-        reporter.stage(name, machine.nodes(means.job))
-        values, _ = mean_values(engine, means, progress=reporter.advance)
+        reporter.stage(name, machine.cost(means.job).distinct_tokens)
+        values, outcome = mean_values(engine, means, progress=reporter.advance)
+        spent.add(outcome)
         keys = list(dict.fromkeys(means.members.values()))
         arrays = {f"{site}|{layer}": np.stack([vectors[k] for k in keys]) for (site, layer), vectors in values.items()}
-        machine.cache.put(key, arrays, {"keys": [list(k) for k in keys]})
+        machine.cache.put(key, arrays, {"keys": [list(k) for k in keys]}, about=machine.about("means", stage.name))
     else:
         reporter.stage(name, None)
         arrays = found.arrays
@@ -185,64 +190,140 @@ def means_of(machine: Machine, stage: AskStage, reporter: Reporter) -> tuple[Any
             (place.split("|")[0], int(place.split("|")[1])): dict(zip(keys, vectors, strict=True))
             for place, vectors in arrays.items()
         }
-    reporter.done(name, reused=found is not None)
-    record = stage_record(name, machine, means.job, time.perf_counter() - started, reused=found is not None)
+    record = stage_record(name, machine, means.job, spent, reused=found is not None)
+    reporter.done(name, reused=found is not None, note=record.note)
     return values, record
 
 
-def ask_stage(machine: Machine, stage: AskStage, resolver: Resolver, reporter: Reporter) -> tuple[Any, Stage]:
-    """Run an intervention's job, or read its scores from the cache."""
-    from runner.execute import Outcome
+def ask_stage(machine: Machine, stage: AskStage, resolver: Resolver, reporter: Reporter) -> tuple[Outcome, Stage]:
+    """Run an intervention's job, taking from the cache every question that was asked before in the same way.
 
-    conditions = list(dict.fromkeys(s.condition for s in stage.job.sequences if s.condition is not CLEAN))
-    means = resolver.means or {}
-    key = machine.stage_key(
-        {
-            "stage": "ask",
-            "job": job_digest(stage.job),
-            "conditions": [[repr(c), repr(resolver(c).edits)] for c in conditions],
-            "held": sorted(repr(item) for item in resolver.held_places().items()),
-            "means": {repr(k): _digest(v) for k, v in means.items()},
-        }
-    )
-    started = time.perf_counter()
-    found = machine.cache.get(key)
-    if found is not None:
-        reporter.stage(stage.name, None)
-        arrays, meta = found.arrays, found.meta
-        outcome = Outcome(
-            _unravel(arrays["logps"], arrays["lengths"]),
-            _unravel(arrays["ranks"], arrays["lengths"]),
-            {int(k): tuple(v) for k, v in meta["generated"].items()},
-            [bool(v) for v in arrays["finite"]],
-            notes=list(meta["notes"]),
-        )
-    else:
+    A question is a prompt with all conditions that are asked of it: they share rows, and in bfloat16 a difference
+    between them is only free of rounding noise for that. What was finished is kept when the run is interrupted.
+    """
+    from runner.execute import Engine
+
+    spent = Spent()
+    questions: dict[int, list[int]] = {}
+    for i, sequence in enumerate(stage.job.sequences):
+        questions.setdefault(sequence.group, []).append(i)
+    describe = _described(stage.job, resolver)
+    keys = {group: machine.stage_key(describe(members)) for group, members in questions.items()}
+    outcome = Engine.blank(stage.job)
+    missing = [
+        group for group, members in questions.items() if not _recall(outcome, members, machine.cache.get(keys[group]))
+    ]
+    if missing:
         engine = machine.engine(reporter)
-        reporter.stage(stage.name, machine.nodes(stage.job))
-        outcome = engine.run(stage.job, resolver, progress=reporter.advance)
-        arrays = {
-            "logps": np.concatenate(outcome.logps),
-            "ranks": np.concatenate(outcome.ranks),
-            "lengths": np.array([len(v) for v in outcome.logps], dtype=np.int64),
-            "finite": np.array(outcome.finite, dtype=bool),
+        wanted = sorted(i for group in missing for i in questions[group])
+        job = subset(stage.job, wanted) if len(missing) < len(questions) else stage.job
+        reporter.stage(stage.name, machine.cost(job).distinct_tokens)
+        fresh = Engine.blank(job)
+        try:
+            engine.run(job, resolver, progress=reporter.advance, outcome=fresh)
+        finally:
+            _merge(outcome, fresh, wanted)
+            for group in missing:
+                members = questions[group]
+                if all(outcome.done[i] for i in members):
+                    about = machine.about("question", _prompt(machine, stage.job, members))
+                    machine.cache.put(keys[group], *_scores_to(outcome, members), about=about)
+        spent.add(fresh)
+    else:
+        reporter.stage(stage.name, None)
+    if len(missing) < len(questions):
+        spent.recomputed = [_prompt(machine, stage.job, questions[group]) for group in missing]
+    record = stage_record(stage.name, machine, stage.job, spent, reused=not missing)
+    reporter.done(stage.name, reused=not missing, note=record.note)
+    return outcome, record
+
+
+def _described(job: Job, resolver: Resolver) -> Callable[[Sequence[int]], dict[str, Any]]:
+    """Give what determines the scores of a question: its sequences, with every condition as what it does."""
+    effects: dict[Hashable, str] = {CLEAN: ""}
+    held = sorted(repr(item) for item in resolver.held_places().items())
+    means = resolver.means or {}
+
+    def effect(condition: Hashable) -> str:
+        if condition not in effects:
+            effects[condition] = hashlib.sha256(repr(resolver(condition).edits).encode()).hexdigest()
+        return effects[condition]
+
+    def describe(members: Sequence[int]) -> dict[str, Any]:
+        number = {i: k for k, i in enumerate(members)}
+        digest = hashlib.sha256()
+        sources: dict[str, None] = {}
+        for i in members:
+            s = job.sequences[i]
+            twin = None if s.twin is None else number[s.twin]
+            frozen = (s.frozen, s.source) if s.frozen else ()
+            sources.update(dict.fromkeys([s.source] if s.frozen else []))
+            edited = "" if s.condition is CLEAN else effect(s.condition)
+            parts = (s.ids, edited, s.condition is CLEAN, s.branch_at, s.edits, s.score, twin, frozen, s.generate)
+            digest.update(repr(parts).encode())
+        return {
+            "stage": "question",
+            "sequences": digest.hexdigest(),
+            "held": held,
+            "means": _digest(means, list(sources)) if means else None,
         }
-        machine.cache.put(
-            key, arrays, {"generated": {str(k): list(v) for k, v in outcome.generated.items()}, "notes": outcome.notes}
-        )
-    note = "; ".join(outcome.notes)
-    reporter.done(stage.name, reused=found is not None, note=note)
-    seconds = time.perf_counter() - started
-    return outcome, stage_record(stage.name, machine, stage.job, seconds, reused=found is not None, note=note)
+
+    return describe
 
 
-def _digest(vectors: Mapping[Any, np.ndarray]) -> str:
+def _digest(means: Mapping[tuple[str, int], Mapping[tuple[str, str], np.ndarray]], sources: Sequence[str]) -> str:
+    """Hash the vectors that some prompts are held at."""
     digest = hashlib.sha256()
-    for key, vector in vectors.items():
-        digest.update(json.dumps(key).encode())
-        digest.update(vector.tobytes())
+    for place in sorted(means):
+        for (source, name), vector in means[place].items():
+            if source in sources:
+                digest.update(json.dumps([*place, source, name]).encode())
+                digest.update(vector.tobytes())
     return digest.hexdigest()
 
 
-def _unravel(values: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
-    return np.split(values, np.cumsum(lengths)[:-1])
+def _prompt(machine: Machine, job: Job, members: Sequence[int]) -> str:
+    """Give a question as text: what stands before the first token that is scored."""
+    first = job.sequences[members[0]]
+    stop = min((p for p, _ in first.score), default=len(first.ids) - 1) + 1
+    return str(machine.tokenizer.decode(list(first.ids[:stop]), skip_special_tokens=True))
+
+
+def _scores_to(outcome: Outcome, members: Sequence[int]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    arrays = {
+        "logps": np.concatenate([outcome.logps[i] for i in members]),
+        "ranks": np.concatenate([outcome.ranks[i] for i in members]),
+        "lengths": np.array([len(outcome.logps[i]) for i in members], dtype=np.int64),
+        "finite": np.array([outcome.finite[i] for i in members], dtype=bool),
+    }
+    texts = {str(k): list(outcome.generated[i]) for k, i in enumerate(members) if i in outcome.generated}
+    return arrays, {"generated": texts}
+
+
+def _recall(outcome: Outcome, members: Sequence[int], kept: Kept | None) -> bool:
+    """Fill in what was kept of a question; False where nothing was."""
+    if kept is None:
+        return False
+    arrays: dict[str, Any] = kept.arrays
+    for i, (logps, ranks, finite) in zip(members, _unravel(arrays), strict=True):
+        outcome.logps[i], outcome.ranks[i], outcome.finite[i], outcome.done[i] = logps, ranks, finite, True
+    for k, tokens in kept.meta["generated"].items():
+        outcome.generated[members[int(k)]] = tuple(tokens)
+    return True
+
+
+def _unravel(arrays: Mapping[str, Any]) -> Iterator[tuple[np.ndarray, np.ndarray, bool]]:
+    cuts = np.cumsum(arrays["lengths"])[:-1]
+    for logps, ranks, finite in zip(
+        np.split(arrays["logps"], cuts), np.split(arrays["ranks"], cuts), arrays["finite"], strict=True
+    ):
+        yield logps, ranks, bool(finite)
+
+
+def _merge(outcome: Outcome, part: Outcome, members: Sequence[int]) -> None:
+    """Put the outcome of some sequences in their places."""
+    for k, i in enumerate(members):
+        outcome.logps[i], outcome.ranks[i] = part.logps[k], part.ranks[k]
+        outcome.finite[i], outcome.done[i] = part.finite[k], part.done[k]
+        if k in part.generated:
+            outcome.generated[i] = part.generated[k]

@@ -13,11 +13,13 @@ there. Reading goes through :func:`load`, which knows all of these places.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import re
 import shutil
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,13 +37,71 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["RunFolder", "load", "locate"]
+__all__ = ["RankingFile", "RunFolder", "load", "locate"]
 
 RESULTS = "results.json"
 RUNNING = "running.json"
 HASH_LENGTH = 12
 """Characters of the spec's hash that name the folder: 48 bits."""
 REMEDY = "make room and run again; stages that were computed are kept in the cache"
+
+
+class RankingFile:
+    """A whole ranking as an npz file: arrays ``<owner>/score``, written owner by owner and read back one by one.
+
+    So a ranking of a thousand owners never has to be in memory. In a ``with`` block; the file has its name at the
+    block's end, and is gone after an error.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._stack = contextlib.ExitStack()
+        self._archive: zipfile.ZipFile | None = None
+        self._names: dict[str, list[str]] = {}
+
+    def __enter__(self) -> RankingFile:
+        """Begin the file. Raises DiskFull."""
+        with refusals(self.path, REMEDY):
+            self.path.parent.mkdir(exist_ok=True)
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(refusals(self.path, REMEDY))
+                scratch = stack.enter_context(whole(self.path))
+                self._archive = stack.enter_context(zipfile.ZipFile(scratch, "w"))
+                self._stack = stack.pop_all()
+        return self
+
+    def add(self, owner: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Write the arrays of one owner, or of the baseline, or of no one (an owner without a name)."""
+        import numpy as np
+
+        assert self._archive is not None
+        for name, array in arrays.items():
+            with self._archive.open(f"{owner}/{name}.npy" if owner else f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
+        self._names[owner] = list(arrays)
+
+    def load(self, owner: str) -> dict[str, npt.NDArray[Any]]:
+        """Read the arrays of one owner, while the file is being written or after that."""
+        if self._archive is not None:
+            return self._read(self._archive, owner)
+        with zipfile.ZipFile(self.path) as archive:
+            return self._read(archive, owner)
+
+    def _read(self, archive: zipfile.ZipFile, owner: str) -> dict[str, npt.NDArray[Any]]:
+        import numpy as np
+
+        found = {}
+        for name in self._names[owner]:
+            with archive.open(f"{owner}/{name}.npy") as entry:
+                found[name] = np.lib.format.read_array(entry, allow_pickle=False)
+        return found
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give the file its name, or remove it after an error."""
+        self._archive = None
+        self._stack.__exit__(kind, error, trace)
 
 
 class RunFolder:
@@ -113,16 +173,9 @@ class RunFolder:
         self.write(RESULTS, dump(results))
         self._complete = results.status == "complete"
 
-    def write_ranking(self, name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> Path:
-        """Write a whole ranking as ``rankings/<name>.npz``. Raises DiskFull."""
-        import numpy as np
-
-        path = self.path / "rankings" / f"{slug(name)}.npz"
-        with refusals(self.path, REMEDY):
-            path.parent.mkdir(exist_ok=True)
-            with whole(path) as scratch, scratch.open("wb") as file:
-                np.savez(file, allow_pickle=False, **{key: np.asarray(array) for key, array in arrays.items()})
-        return path
+    def ranking(self, name: str) -> RankingFile:
+        """Begin ``rankings/<name>.npz``, to be used in a ``with`` block that ends when it is written."""
+        return RankingFile(self.path / "rankings" / f"{slug(name)}.npz")
 
     def table(self, axes: Mapping[str, Sequence[float | str]], measures: Sequence[str]) -> LongTable:
         """Begin the long table of the run, with a column for every sweep and measure of all interventions."""

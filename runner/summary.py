@@ -39,7 +39,10 @@ def print_summary(console: Console, results: Results, paths: dict[str, str]) -> 
     reused = [s.name for s in results.stages if s.reused]
     if reused:
         console.print(f"reused from earlier runs: {', '.join(reused)}", style="dim", highlight=False)
-    fresh = sum(s.distinct_tokens for s in results.stages if not s.reused)
+    for stage in results.stages:
+        if stage.recomputed:
+            console.print(f"{stage.name}: {stage.note}", style="dim", highlight=False)
+    fresh = sum(s.run_tokens or 0 for s in results.stages)
     console.print(f"{fresh:,} tokens run in {results.seconds:.1f} s", style="dim", highlight=False)
     for label, path in paths.items():
         console.print(f"{label:>8}  {path}", highlight=False, soft_wrap=True)
@@ -207,5 +210,6 @@ def as_json(results: Results, paths: dict[str, str]) -> dict[str, Any]:
         "warnings": list(_warnings(results)),
         "left_out": len(results.left_out),
         "reused": [s.name for s in results.stages if s.reused],
+        "recomputed": {s.name: s.recomputed for s in results.stages if s.recomputed},
         "paths": paths,
     }

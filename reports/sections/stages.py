@@ -8,14 +8,16 @@ from specs.language.results import Results
 
 
 def build(results: Results) -> Section:
-    """Show every stage: prompts, tokens, the distinct ones that were really run, and time."""
+    """Show every stage: prompts, tokens, the distinct ones, those run now, memory and time."""
     columns = [
         Column("stage"),
         Column("prompts", "number"),
         Column("tokens", "number", "one by one"),
         Column("padded", "number", "in one batch"),
-        Column("distinct", "number", "really run"),
+        Column("distinct", "number", "all there is to run"),
         Column("passes", "number"),
+        Column("run now", "number", "the rest was known"),
+        Column("memory", "number", "beside the weights"),
         Column("time", "number"),
     ]
     rows = []
@@ -29,6 +31,11 @@ def build(results: Results) -> Section:
                 Cell(formats.whole(stage.padded_tokens)),
                 Cell(formats.whole(stage.distinct_tokens), _share(stage.distinct_tokens, stage.tokens)),
                 Cell(formats.whole(stage.passes)),
+                Cell("" if stage.run_tokens is None else formats.whole(stage.run_tokens)),
+                Cell(
+                    "" if stage.used_bytes is None else formats.megabytes(stage.used_bytes),
+                    "" if stage.estimated_bytes is None else f"of {formats.megabytes(stage.estimated_bytes)} estimated",
+                ),
                 Cell(
                     "reused" if stage.reused else formats.duration(stage.seconds),
                     tone="quiet" if stage.reused else "",

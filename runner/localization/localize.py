@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from runner.execute import Engine, Outcome, Reading
 from runner.localization.metrics import METRICS, Statistics
+from runner.localization.moments import BYTES_PER_VALUE, Doubles, Moments
 from runner.localization.ranking import Floats, GroupData, RankingData
 from runner.plan import LocalizeStage
 from runner.program import Job
-from specs.language.errors import RunError
+from specs.language.errors import ModelError, RunError
 
 __all__ = [
     "KEPT",
@@ -27,8 +28,6 @@ __all__ = [
     "require_prompts",
 ]
 
-BUFFER_BYTES = 2 << 30
-"""Activations of so many bytes are held at once; owners beyond that are read in a later round."""
 KEPT = 20
 """Neurons whose per-prompt values are kept, and that the result document lists."""
 
@@ -45,9 +44,9 @@ class Baseline:
 def read_baseline(
     engine: Engine, stage: LocalizeStage, progress: Callable[[int], None] | None = None
 ) -> tuple[Baseline, Outcome]:
-    """Run the baseline of a ranking and reduce it; exact, accumulated in float64."""
-    buffers, outcome = _read(engine, stage, {"": stage.baseline}, progress)
-    mean, std = _mean_std(buffers[""])
+    """Run the baseline of a ranking and reduce it, in memory that does not depend on how many prompts it has."""
+    moments, outcome = _read(engine, stage, {"": stage.baseline}, progress, None)
+    mean, std = _finite(moments.of(0))
     return Baseline(mean.astype(np.float32), std.astype(np.float32), len(stage.baseline)), outcome
 
 
@@ -69,20 +68,28 @@ def rank_owners(
     baseline: Baseline | None,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[tuple[dict[str, GroupData], Outcome]]:
-    """Rank every neuron for some owners, as many at a time as the buffer holds.
+    """Rank every neuron for some owners, as many at a time as the engine's memory for reading holds.
 
-    Means and stds are exact (over buffered values) and accumulated in float64. Raises :class:`RunError` when a
-    value is not finite.
+    Raises :class:`RunError` when a value is not finite.
     """
-    for part in _rounds(engine, stage, owners):
-        buffers, outcome = _read(engine, stage, {owner: stage.groups[owner] for owner in part}, progress)
-        yield {owner: _score(stage, owner, buffers[owner], baseline) for owner in part}, outcome
+    for part, keeps in _rounds(engine, stage, owners):
+        groups = {owner: stage.groups[owner] for owner in part}
+        table = _Table(groups) if keeps else None
+        moments, outcome = _read(engine, stage, groups, progress, table)
+        found = {owner: _score(stage, owner, moments.of(n), baseline) for n, owner in enumerate(part)}
+        for owner, group in found.items():
+            best = [divmod(int(flat), group.score.shape[1]) for flat in group.best(KEPT)]
+            values = table.columns(owner, best) if table else _read_again(engine, stage, owner, best)
+            group.values = {(stage.layers[layer], neuron): column for (layer, neuron), column in values.items()}
+        yield found, outcome
 
 
 def rank_randomly(engine_width: int, stage: LocalizeStage, seed: int) -> dict[str, GroupData]:
     """Rank at random, the null of every metric; runs nothing."""
     n_layers = len(stage.layers)
-    return {owner: GroupData(_random_scores(seed, stage.name, owner, n_layers, engine_width)) for owner in stage.groups}
+    return {
+        owner: GroupData.of(_random_scores(seed, stage.name, owner, n_layers, engine_width)) for owner in stage.groups
+    }
 
 
 def localize(
@@ -117,20 +124,56 @@ def new_ranking(stage: LocalizeStage, baseline: Baseline | None) -> RankingData:
     )
 
 
-def _rounds(engine: Engine, stage: LocalizeStage, owners: Sequence[str]) -> list[list[str]]:
-    """Split owners so that the activations of a round fit into the buffer; order is kept."""
+def _rounds(engine: Engine, stage: LocalizeStage, owners: Sequence[str]) -> list[tuple[list[str], bool]]:
+    """Split owners so that the values of a round fit into memory; order is kept.
+
+    With each round whether its values are kept until it is ranked: those of an owner with too many prompts are not.
+    """
     width = engine.place(stage.job.sites[0], stage.layers[0]).width
-    itemsize = next(engine.model.parameters()).element_size()
-    rounds: list[list[str]] = []
-    size = BUFFER_BYTES + 1
+    neurons = len(stage.layers) * width
+    itemsize = engine.dtype.itemsize
+    rounds: list[tuple[list[str], bool]] = []
+    size = engine.reading_bytes + 1
     for owner in owners:
-        need = len(stage.groups[owner]) * len(stage.layers) * width * itemsize
-        if size + need > BUFFER_BYTES:
-            rounds.append([])
+        need = neurons * (BYTES_PER_VALUE + len(stage.groups[owner]) * itemsize)
+        if need > engine.reading_bytes:
+            rounds.append(([owner], False))
+            size = engine.reading_bytes + 1
+            continue
+        if size + need > engine.reading_bytes:
+            rounds.append(([], True))
             size = 0
-        rounds[-1].append(owner)
+        rounds[-1][0].append(owner)
         size += need
     return rounds
+
+
+class _Table:
+    """The values of a round on every prompt, ``[n_prompts, width]`` for each layer, on the device of the model."""
+
+    def __init__(self, groups: Mapping[str, tuple[int, ...]]) -> None:
+        ends = np.cumsum([len(members) for members in groups.values()])
+        self._slices = {
+            owner: slice(int(end) - len(members), int(end))
+            for (owner, members), end in zip(groups.items(), ends, strict=True)
+        }
+        self._n = int(ends[-1])
+        self._layers: list[torch.Tensor] = []
+
+    def add(self, rows: np.ndarray, values: Sequence[torch.Tensor]) -> None:
+        """Put ``[n_read, width]`` of each layer at some rows."""
+        if not self._layers:
+            self._layers = [v.new_empty((self._n, v.shape[1])) for v in values]
+        index = torch.from_numpy(rows).to(values[0].device)
+        for layer, value in zip(self._layers, values, strict=True):
+            layer[index] = value
+
+    def columns(self, owner: str, neurons: Sequence[tuple[int, int]]) -> dict[tuple[int, int], list[float]]:
+        """Give the values of some (layer, neuron) on an owner's prompts, in their order."""
+        return {
+            (layer, neuron): self._layers[layer][self._slices[owner], neuron].float().tolist()
+            for layer, neuron in neurons
+        }
 
 
 def _read(
@@ -138,53 +181,63 @@ def _read(
     stage: LocalizeStage,
     groups: Mapping[str, tuple[int, ...]],
     progress: Callable[[int], None] | None,
-) -> tuple[dict[str, torch.Tensor], Outcome]:
-    """Read the site on some sequences: owner -> ``[n_layers, n_prompts, width]`` in the model's dtype."""
+    table: _Table | None,
+) -> tuple[Moments, Outcome]:
+    """Read the site on some sequences, owner by owner, and add up what is read."""
     members = [i for group in groups.values() for i in group]
-    row_of = {k: (owner, j) for owner, group in groups.items() for j, k in enumerate(group)}
-    where = [row_of[i] for i in members]
-    job = Job(
-        tuple(replace(stage.job.sequences[i], group=n) for n, i in enumerate(members)),
-        stage.job.sites,
-        stage.job.layers,
-    )
+    owner_of = np.repeat(np.arange(len(groups)), [len(group) for group in groups.values()])
     site = stage.job.sites[0]
-    buffers: dict[str, torch.Tensor] = {}
+    require_one_width(engine, site, stage.layers)
+    job = Job(tuple(stage.job.sequences[i] for i in members), stage.job.sites, stage.job.layers)
+    moments = Moments(len(groups), len(stage.layers))
 
     def keep(reading: Reading) -> None:
-        values = reading.values[site]
-        if not torch.isfinite(values).all():
-            raise RunError("an activation is not a finite number", remedy="try model.dtype: float32 or bfloat16")
-        for owner in {where[s][0] for s in reading.sequence}:
-            if owner not in buffers:
-                shape = (values.shape[0], len(groups[owner]), values.shape[2])
-                buffers[owner] = torch.empty(shape, dtype=values.dtype, device="cpu")
-            mine = [k for k, s in enumerate(reading.sequence) if where[s][0] == owner]
-            slots = torch.tensor([where[reading.sequence[k]][1] for k in mine])
-            buffers[owner][:, slots] = values[:, torch.tensor(mine, device=values.device)].cpu()
+        moments.add(owner_of[reading.sequence], reading.values[site])
+        if table is not None:
+            table.add(reading.sequence, reading.values[site])
 
-    outcome = engine.run(job, on_values=keep, progress=progress)
-    return buffers, outcome
+    return moments, engine.run(job, on_values=keep, progress=progress)
 
 
-def _mean_std(values: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and population std over prompts, float64: ``[n_layers, n_prompts, width] -> [n_layers, width]`` each."""
-    means, stds = [], []
-    for layer in values:
-        exact = layer.double()
-        std, mean = torch.std_mean(exact, dim=0, correction=0)
-        means.append(mean.numpy())
-        stds.append(std.numpy())
-    return np.stack(means), np.stack(stds)
+def require_one_width(engine: Engine, site: str, layers: Sequence[int]) -> None:
+    """Raise :class:`ModelError` where a ranking would compare layers of unequal numbers of neurons."""
+    widths = {engine.place(site, layer).width for layer in layers}
+    if len(widths) > 1:
+        raise ModelError(
+            f"the layers of this model differ in their number of neurons at {site} ({sorted(widths)})",
+            remedy="rank layers of one width at a time: `layers:`",
+        )
 
 
-def _score(
-    stage: LocalizeStage,
-    owner: str,
-    values: torch.Tensor,
-    baseline: Baseline | None,
-) -> GroupData:
-    mean, std = _mean_std(values)
+def _read_again(
+    engine: Engine, stage: LocalizeStage, owner: str, neurons: Sequence[tuple[int, int]]
+) -> dict[tuple[int, int], list[float]]:
+    """Read some (layer, neuron) on an owner's prompts, whose values were too many to be kept the first time."""
+    members = stage.groups[owner]
+    site = stage.job.sites[0]
+    layers = sorted({layer for layer, _ in neurons})
+    values = {place: np.zeros(len(members), dtype=np.float32) for place in neurons}
+    job = Job(
+        tuple(stage.job.sequences[i] for i in members), stage.job.sites, tuple(stage.layers[layer] for layer in layers)
+    )
+
+    def keep(reading: Reading) -> None:
+        for (layer, neuron), column in values.items():
+            read = reading.values[site][layers.index(layer)]
+            column[reading.sequence] = read[:, neuron].float().cpu().numpy()
+
+    engine.run(job, on_values=keep)
+    return {place: column.tolist() for place, column in values.items()}
+
+
+def _finite(moments: tuple[Doubles, Doubles]) -> tuple[Doubles, Doubles]:
+    if not all(np.isfinite(values).all() for values in moments):
+        raise RunError("an activation is not a finite number", remedy="try model.dtype: float32 or bfloat16")
+    return moments
+
+
+def _score(stage: LocalizeStage, owner: str, moments: tuple[Doubles, Doubles], baseline: Baseline | None) -> GroupData:
+    mean, std = _finite(moments)
     floor = stage.spec.std_floor if stage.spec.std_floor is not None else 0.1
     statistics = Statistics(
         mean,
@@ -194,17 +247,10 @@ def _score(
         floor,
     )
     score = METRICS[stage.spec.metric](statistics)
-    group = GroupData(
-        score.astype(np.float32), mean.astype(np.float32), std.astype(np.float32), n_prompts=values.shape[1]
-    )
-    if statistics.baseline_mean is not None:
-        mean_z, std_z = statistics.z()
-        group.mean_z, group.std_z = mean_z.astype(np.float32), std_z.astype(np.float32)
-        group.floor = floor if stage.spec.metric == "stability" else None
-    width = score.shape[1]
-    for flat in group.order()[:KEPT]:
-        layer, neuron = int(flat) // width, int(flat) % width
-        group.values[(stage.layers[layer], neuron)] = values[layer, :, neuron].float().tolist()
+    group = GroupData.of(score.astype(np.float32), mean.astype(np.float32), std.astype(np.float32))
+    group.n_prompts = len(stage.groups[owner])
+    if baseline is not None and stage.spec.metric == "stability":
+        group.floor = floor
     group.prompts = [stage.prompts[i].text.text for i in stage.groups[owner]]
     return group
 

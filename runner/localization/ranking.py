@@ -2,42 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from runner.localization.metrics import Statistics
 from specs.language.errors import RunError
 from specs.language.references import Address
 
 Floats = npt.NDArray[np.float32]
+Ranks = npt.NDArray[np.int64]
+Arrays = Mapping[str, Floats]
 NEXT_BEST = 5
 """Dominance compares the best score with the mean of so many next ones of the layer."""
 
 
 @dataclass
 class GroupData:
-    """One owner's ranking. ``score``, ``mean``, ``std``: ``[n_layers, width]``; ``mean``, ``std`` of the activation."""
+    """One owner's ranking: what is listed of it, and its arrays, which may lie on a disk."""
 
-    score: Floats
-    mean: Floats | None = None
-    std: Floats | None = None
-    mean_z: Floats | None = None
-    std_z: Floats | None = None
+    kept: Arrays | Callable[[], Arrays]
+    """``score``, and ``mean`` and ``std`` of the activation where it was read: ``[n_layers, width]`` each."""
     floor: float | None = None
-    """Least value of ``std_z`` that entered the score."""
+    """Least standard deviation of z that entered the score."""
     n_prompts: int = 0
     values: dict[tuple[int, int], list[float]] = field(default_factory=dict)
-    """(layer, neuron): its activation on every prompt, for the neurons that are kept."""
+    """(layer, neuron): its activation on every prompt, for the neurons that are listed."""
     prompts: list[str] = field(default_factory=list)
-    _order: npt.NDArray[np.int64] | None = None
 
-    def order(self) -> npt.NDArray[np.int64]:
+    @classmethod
+    def of(cls, score: Floats, mean: Floats | None = None, std: Floats | None = None, **more: Any) -> GroupData:
+        """Make a ranking from arrays in memory."""
+        arrays = {"score": score, "mean": mean, "std": std}
+        return cls({name: values for name, values in arrays.items() if values is not None}, **more)
+
+    def arrays(self) -> Arrays:
+        """Give the arrays, read anew each time where they were put away."""
+        return self.kept() if callable(self.kept) else self.kept
+
+    @property
+    def score(self) -> Floats:
+        """Score of every candidate, ``[n_layers, width]``."""
+        return self.arrays()["score"]
+
+    @property
+    def mean(self) -> Floats | None:
+        """Mean activation over the owner's prompts, ``[n_layers, width]``; None if nothing was read."""
+        return self.arrays().get("mean")
+
+    @property
+    def std(self) -> Floats | None:
+        """Population standard deviation of the activation, ``[n_layers, width]``; None if nothing was read."""
+        return self.arrays().get("std")
+
+    def order(self) -> Ranks:
         """List all candidates, best first, as flat indices; equal scores keep the order of layer and neuron."""
-        if self._order is None:
-            self._order = np.argsort(-self.score.reshape(-1), kind="stable")
-        return self._order
+        return np.argsort(-self.score.reshape(-1), kind="stable")
+
+    def best(self, n: int) -> Ranks:
+        """List the best ``n`` candidates as :meth:`order` does, without sorting the rest."""
+        worst_first = -self.score.reshape(-1)
+        if n >= len(worst_first):
+            return self.order()
+        last = np.partition(worst_first, n - 1)[n - 1]
+        candidates = np.flatnonzero(worst_first <= last)
+        return candidates[np.argsort(worst_first[candidates], kind="stable")][:n]
 
 
 @dataclass
@@ -54,6 +86,19 @@ class RankingData:
     baseline_std: Floats | None = None
     n_baseline: int = 0
 
+    def z(
+        self, group: GroupData, layer: int, neuron: int, arrays: Arrays | None = None
+    ) -> tuple[float | None, float | None]:
+        """Give mean and std of a neuron's z, in stds of the baseline; None without one. ``layer``: its row."""
+        arrays = arrays or group.arrays()
+        if self.baseline_mean is None or self.baseline_std is None or "mean" not in arrays:
+            return None, None
+        of_neuron = (arrays["mean"], arrays["std"], self.baseline_mean, self.baseline_std)
+        mean, std, baseline_mean, baseline_std = (values[layer, neuron].astype(np.float64) for values in of_neuron)
+        statistics = Statistics(mean, std, baseline_mean, baseline_std)
+        mean_z, std_z = statistics.z()
+        return float(mean_z), float(std_z)
+
     def address(self, flat: int, width: int) -> Address:
         """Give the address of a flat index into ``[n_layers, width]``."""
         return Address(self.site, self.layers[flat // width], flat % width)
@@ -64,16 +109,15 @@ class RankingData:
         Raises :class:`RunError` for a rank that the ranking does not have.
         """
         group = self.groups[key]
-        width = group.score.shape[1]
-        order = group.order()
-        if max(abs(first), abs(last)) > len(order):
+        n, width = group.score.size, group.score.shape[1]
+        if max(abs(first), abs(last)) > n:
             raise RunError(
-                f"'{self.name}' ranks {len(order):,} neurons; there is no rank {max(abs(first), abs(last)):,}",
+                f"'{self.name}' ranks {n:,} neurons; there is no rank {max(abs(first), abs(last)):,}",
                 remedy="cut with a smaller number",
             )
-        start = first - 1 if first > 0 else len(order) + first
-        stop = last if last > 0 else len(order) + last + 1
-        return [self.address(int(i), width) for i in order[start:stop]]
+        start = first - 1 if first > 0 else n + first
+        stop = last if last > 0 else n + last + 1
+        return [self.address(int(i), width) for i in group.best(stop)[start:]]
 
     def chosen(self, key: str) -> list[Address]:
         """List the set that the ranking stands for."""
@@ -86,18 +130,21 @@ class RankingData:
 
     def dominance(self, key: str, address: Address) -> float | None:
         """Compare a score with the mean of the next five of its layer; None where those are all zero."""
-        group = self.groups[key]
-        row = group.score[self.layers.index(address.layer)]
-        own = float(row[address.neuron])
-        below = np.delete(row, address.neuron)
-        below = below[below <= own]
-        if len(below) < NEXT_BEST:
-            return None
-        following = float(np.partition(below, -NEXT_BEST)[-NEXT_BEST:].mean())
-        return own / following if following > 0 else None
+        return dominance_of(self.groups[key].score[self.layers.index(address.layer)], address.neuron)
 
     def rank_of(self, key: str, address: Address) -> tuple[int, float]:
         """Give the rank (1 = best) and score of an address in one owner's ranking."""
         group = self.groups[key]
         own = float(group.score[self.layers.index(address.layer), address.neuron])
         return int((group.score > own).sum()) + 1, own
+
+
+def dominance_of(scores: Floats, neuron: int) -> float | None:
+    """Compare a neuron's score with the mean of the next five below it in its layer, ``scores`` of ``[width]``."""
+    own = float(scores[neuron])
+    below = np.delete(scores, neuron)
+    below = below[below <= own]
+    if len(below) < NEXT_BEST:
+        return None
+    following = float(np.partition(below, -NEXT_BEST)[-NEXT_BEST:].mean())
+    return own / following if following > 0 else None

@@ -57,9 +57,17 @@ class Stage(Record):
     padded_tokens: int
     """The same, padded to the longest in one batch."""
     distinct_tokens: int
-    """Nodes of the prompt trees: what is really run."""
+    """Nodes of the prompt trees: what the whole stage runs if nothing of it is known."""
+    run_tokens: int | None = None
+    """Nodes that this run has run: fewer where parts of the stage were known, more where some were read twice."""
+    recomputed: list[str] = []
+    """The owners or questions that were run, where the others were known."""
     passes: int
     seconds: float = 0.0
+    estimated_bytes: int | None = None
+    """What passes and reading may take beside the weights, as estimated before the run."""
+    used_bytes: int | None = None
+    """The most that was seen."""
     reused: bool = False
     mode: Literal["trees", "padded", "one by one"] = "trees"
     note: str = ""

@@ -336,7 +336,7 @@ def test_packed_against_single_runs_of_the_engine_catch_them(name):
 
         def keep(reading):
             for k, key in enumerate(zip(reading.sequence, reading.position, strict=True)):
-                values[key] = reading.values["mlp.neurons"][:, k].clone()
+                values[key] = torch.stack(reading.values["mlp.neurons"])[:, k]
 
         engine.run(job, on_values=keep, mode=mode)
         return torch.stack([values[key] for key in sorted(values)])

@@ -182,7 +182,7 @@ def test_a_run_with_too_few_prompts_left_is_partial_with_its_reason(
 
 def ranking_of(*rows: Sequence[float]) -> RankingData:
     score = np.array(rows, dtype=np.float32)
-    return RankingData("cell", "stability", "mlp.neurons", tuple(range(len(rows))), 1, {"x": GroupData(score)})
+    return RankingData("cell", "stability", "mlp.neurons", tuple(range(len(rows))), 1, {"x": GroupData.of(score)})
 
 
 def test_dominance_is_the_score_over_the_mean_of_the_next_five_of_the_layer() -> None:
@@ -239,12 +239,12 @@ def test_a_neuron_that_wins_for_two_entities_is_no_cell_and_warned_of(staged: St
     stage = staged()
     score = np.zeros((N_LAYERS, WIDTH), dtype=np.float32)
     score[1, 7], score[0, :6] = 9, 1
-    data = RankingData("cell", "stability", "mlp.neurons", (0, 1, 2), 1, {o: GroupData(score) for o in stage.groups})
+    data = RankingData("cell", "stability", "mlp.neurons", (0, 1, 2), 1, {o: GroupData.of(score) for o in stage.groups})
     made = ranking_result(stage, data)
     assert made.shared_winners == {"L1.N7": ["trump", "obama"]}
     (warning,) = made.warnings
     assert warning == "L1.N7 wins for 2 of 2 entities (trump, obama): it is not a cell of any of them"
     other = np.zeros_like(score)
     other[2, 2] = 9
-    data.groups["obama"] = GroupData(other)
+    data.groups["obama"] = GroupData.of(other)
     assert ranking_result(stage, data).warnings == []

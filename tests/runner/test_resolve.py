@@ -34,7 +34,7 @@ def ranking() -> RankingData:
 
     def group() -> GroupData:
         shape = (N_LAYERS, WIDTH)
-        return GroupData(random.random(shape, dtype=np.float32), random.normal(size=shape).astype(np.float32))
+        return GroupData.of(random.random(shape, dtype=np.float32), random.normal(size=shape).astype(np.float32))
 
     return RankingData("cell", "stability", "mlp.neurons", (0, 1, 2), 1, {"trump": group(), "obama": group()})
 

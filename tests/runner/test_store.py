@@ -44,7 +44,8 @@ def test_a_finished_run_is_read_back_as_it_was(tmp_path: Path) -> None:
         folder.write_spec("version: 1\n")
         folder.write_plan("one pass\n")
         folder.write_provenance({"seed": 0})
-        folder.write_ranking("cell", {"trump/score": scores})
+        with folder.ranking("cell") as file:
+            file.add("trump", {"score": scores})
         with folder.table(AXES, COLUMNS) as table:
             table.append(sample_rows(4))
         path = folder.finish(sample())
@@ -242,7 +243,8 @@ def test_a_disk_that_is_really_full_is_named(tmp_path: Path, room_for: str) -> N
         with pytest.raises(DiskFull, match="is full"), begun(disk) as folder:
             folder.write_results(partial("x"))
             if room_for == "nothing":
-                folder.write_ranking("cell", {"score": np.zeros(1 << 20, dtype=np.float32)})
+                with folder.ranking("cell") as file:
+                    file.add("", {"score": np.zeros(1 << 20, dtype=np.float32)})
             else:
                 folder.table(AXES, COLUMNS).append(sample_rows(20000))
         assert load(disk / "trump-5f2c9e7ab13d").answer == "x"

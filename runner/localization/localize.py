@@ -11,7 +11,7 @@ import torch
 
 from runner.execute import Engine, Outcome, Reading
 from runner.localization.metrics import METRICS, Statistics
-from runner.localization.moments import BYTES_PER_VALUE, Doubles, Moments
+from runner.localization.moments import BYTES_PER_VALUE, Moments
 from runner.localization.ranking import Floats, GroupData, RankingData
 from runner.plan import LocalizeStage
 from runner.program import Job
@@ -40,6 +40,10 @@ class Baseline:
     std: Floats
     n_prompts: int
 
+    def on(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Give mean and std in float64 on a device."""
+        return torch.from_numpy(self.mean).to(device).double(), torch.from_numpy(self.std).to(device).double()
+
 
 def read_baseline(
     engine: Engine, stage: LocalizeStage, progress: Callable[[int], None] | None = None
@@ -47,7 +51,7 @@ def read_baseline(
     """Run the baseline of a ranking and reduce it, in memory that does not depend on how many prompts it has."""
     moments, outcome = _read(engine, stage, {"": stage.baseline}, progress, None)
     mean, std = _finite(moments.of(0))
-    return Baseline(mean.astype(np.float32), std.astype(np.float32), len(stage.baseline)), outcome
+    return Baseline(_stored(mean), _stored(std), len(stage.baseline)), outcome
 
 
 def require_prompts(stage: LocalizeStage) -> None:
@@ -76,7 +80,8 @@ def rank_owners(
         groups = {owner: stage.groups[owner] for owner in part}
         table = _Table(groups) if keeps else None
         moments, outcome = _read(engine, stage, groups, progress, table)
-        found = {owner: _score(stage, owner, moments.of(n), baseline) for n, owner in enumerate(part)}
+        against = None if baseline is None else baseline.on(engine.device)
+        found = {owner: _score(stage, owner, moments.of(n), against) for n, owner in enumerate(part)}
         for owner, group in found.items():
             best = [divmod(int(flat), group.score.shape[1]) for flat in group.best(KEPT)]
             values = table.columns(owner, best) if table else _read_again(engine, stage, owner, best)
@@ -230,24 +235,28 @@ def _read_again(
     return {place: column.tolist() for place, column in values.items()}
 
 
-def _finite(moments: tuple[Doubles, Doubles]) -> tuple[Doubles, Doubles]:
-    if not all(np.isfinite(values).all() for values in moments):
+def _finite(moments: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    if not all(bool(torch.isfinite(values).all()) for values in moments):
         raise RunError("an activation is not a finite number", remedy="try model.dtype: float32 or bfloat16")
     return moments
 
 
-def _score(stage: LocalizeStage, owner: str, moments: tuple[Doubles, Doubles], baseline: Baseline | None) -> GroupData:
+def _stored(values: torch.Tensor) -> Floats:
+    """Round to the format in which rankings are kept."""
+    return values.float().cpu().numpy()
+
+
+def _score(
+    stage: LocalizeStage,
+    owner: str,
+    moments: tuple[torch.Tensor, torch.Tensor],
+    baseline: tuple[torch.Tensor, torch.Tensor] | None,
+) -> GroupData:
     mean, std = _finite(moments)
     floor = stage.spec.std_floor if stage.spec.std_floor is not None else 0.1
-    statistics = Statistics(
-        mean,
-        std,
-        None if baseline is None else baseline.mean.astype(np.float64),
-        None if baseline is None else baseline.std.astype(np.float64),
-        floor,
-    )
-    score = METRICS[stage.spec.metric](statistics)
-    group = GroupData.of(score.astype(np.float32), mean.astype(np.float32), std.astype(np.float32))
+    baseline_mean, baseline_std = baseline or (None, None)
+    score = METRICS[stage.spec.metric](Statistics(mean, std, baseline_mean, baseline_std, floor))
+    group = GroupData.of(_stored(score), _stored(mean), _stored(std))
     group.n_prompts = len(stage.groups[owner])
     if baseline is not None and stage.spec.metric == "stability":
         group.floor = floor

@@ -10,52 +10,51 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
+from torch import Tensor
 
-Floats = npt.NDArray[np.float64]
 EPSILON = 1e-6
 """Added to the baseline's std, so that a neuron that never moves has z = 0 and not 0/0."""
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of each neuron, ``[n_layers, width]``: mean and population std over an owner's prompts and the baseline."""
+    """Of each neuron, ``[n_layers, width]`` in float64 on the model's device: mean and population std of its
+    activation over an owner's prompts, and over the baseline's."""
 
-    mean: Floats
-    std: Floats
-    baseline_mean: Floats | None = None
-    baseline_std: Floats | None = None
+    mean: Tensor
+    std: Tensor
+    baseline_mean: Tensor | None = None
+    baseline_std: Tensor | None = None
     std_floor: float = 0.1
 
-    def z(self) -> tuple[Floats, Floats]:
+    def z(self) -> tuple[Tensor, Tensor]:
         """Give mean and std of z = (a - baseline mean) / (baseline std + eps), both in baseline stds."""
         assert self.baseline_mean is not None and self.baseline_std is not None
         scale = self.baseline_std + EPSILON
         return (self.mean - self.baseline_mean) / scale, self.std / scale
 
 
-def stability(statistics: Statistics) -> Floats:
+def stability(statistics: Statistics) -> Tensor:
     """Score mean(z)^2 / std(z), with std(z) held at least at the floor.
 
     Without the floor a near-constant neuron or a handful of prompts makes the score explode. Source: Friends and
     Grandmothers in Silico, 2025 (the floor is ours).
     """
     mean_z, std_z = statistics.z()
-    return mean_z**2 / np.maximum(std_z, statistics.std_floor)
+    return mean_z.square() / std_z.clamp(min=statistics.std_floor)
 
 
-def z_score(statistics: Statistics) -> Floats:
+def z_score(statistics: Statistics) -> Tensor:
     """Score |mean(z)|: how far the mean activation lies from the baseline's, in baseline stds."""
-    return np.abs(statistics.z()[0])
+    return statistics.z()[0].abs()
 
 
-def mean_activation(statistics: Statistics) -> Floats:
+def mean_activation(statistics: Statistics) -> Tensor:
     """Score |mean(a)|, whatever the baseline."""
-    return np.abs(statistics.mean)
+    return statistics.mean.abs()
 
 
-METRICS: Mapping[str, Callable[[Statistics], Floats]] = {
+METRICS: Mapping[str, Callable[[Statistics], Tensor]] = {
     "stability": stability,
     "z_score": z_score,
     "mean_activation": mean_activation,

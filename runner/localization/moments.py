@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 __all__ = ["BYTES_PER_VALUE", "Moments"]
 
-Doubles = npt.NDArray[np.float64]
 BYTES_PER_VALUE = 20
 """Of one neuron of one owner: two float64 sums and a float32 shift."""
 
@@ -47,21 +45,21 @@ class Moments:
                 squares = self._squares[layer] = torch.zeros(shape, dtype=torch.float64, device=device)
             if len(new):
                 shift[new_owner] = value[new_value].float()
-            difference = value.double().sub_(shift[owner])
+            difference = value.to(torch.float64, copy=True).sub_(shift[owner])
             sums.index_add_(0, owner, difference)
             squares.index_add_(0, owner, difference.square_())
         self.counts += np.bincount(owners, minlength=len(self.counts))
 
-    def of(self, owner: int) -> tuple[Doubles, Doubles]:
-        """Give mean and population standard deviation over one owner's values: ``[n_layers, width]`` each.
+    def of(self, owner: int) -> tuple[Tensor, Tensor]:
+        """Give mean and population standard deviation over one owner's values: ``[n_layers, width]``, float64.
 
-        Not finite where a value was not.
+        On the device of the values; not finite where a value was not.
         """
         n = int(self.counts[owner])
         means, stds = [], []
         for shift, sums, squares in zip(self._shift, self._sums, self._squares, strict=True):
             assert shift is not None and sums is not None and squares is not None
             offset = sums[owner] / n
-            means.append((shift[owner].double() + offset).cpu().numpy())
-            stds.append((squares[owner] / n - offset.square()).clamp_(min=0).sqrt_().cpu().numpy())
-        return np.stack(means), np.stack(stds)
+            means.append(shift[owner].double() + offset)
+            stds.append((squares[owner] / n - offset.square()).clamp_(min=0).sqrt_())
+        return torch.stack(means), torch.stack(stds)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from runner.localization.metrics import Statistics
 from specs.language.errors import RunError
@@ -94,9 +95,10 @@ class RankingData:
         if self.baseline_mean is None or self.baseline_std is None or "mean" not in arrays:
             return None, None
         of_neuron = (arrays["mean"], arrays["std"], self.baseline_mean, self.baseline_std)
-        mean, std, baseline_mean, baseline_std = (values[layer, neuron].astype(np.float64) for values in of_neuron)
-        statistics = Statistics(mean, std, baseline_mean, baseline_std)
-        mean_z, std_z = statistics.z()
+        mean, std, baseline_mean, baseline_std = (
+            torch.tensor(float(values[layer, neuron]), dtype=torch.float64) for values in of_neuron
+        )
+        mean_z, std_z = Statistics(mean, std, baseline_mean, baseline_std).z()
         return float(mean_z), float(std_z)
 
     def address(self, flat: int, width: int) -> Address:

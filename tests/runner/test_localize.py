@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -53,6 +54,10 @@ def staged(tmp_path: Path) -> Staged:
         return compile_plan(experiment, Binder(tokenizer()), N_LAYERS).localize[0]
 
     return make
+
+
+def scored(metric: str, *statistics: np.ndarray, floor: float = 0.1) -> np.ndarray:
+    return METRICS[metric](Statistics(*map(torch.from_numpy, statistics), std_floor=floor)).numpy()
 
 
 def read_alone(stage: LocalizeStage, members: Sequence[int]) -> np.ndarray:
@@ -133,8 +138,8 @@ positive = st.lists(st.floats(0, 20, width=32), min_size=4, max_size=4).map(lamb
 def test_scores_are_finite_not_negative_and_blind_to_the_sign(
     mean: np.ndarray, std: np.ndarray, base: np.ndarray, base_std: np.ndarray, metric: str
 ) -> None:
-    score = METRICS[metric](Statistics(mean, std, base, base_std))
-    turned = METRICS[metric](Statistics(-mean, std, -base, base_std))
+    score = scored(metric, mean, std, base, base_std)
+    turned = scored(metric, -mean, std, -base, base_std)
     assert np.isfinite(score).all() and (score >= 0).all()
     np.testing.assert_array_equal(score, turned)
 
@@ -143,15 +148,15 @@ def test_the_floor_keeps_a_constant_neuron_from_winning() -> None:
     """Neuron 0 stands 2 stds out and never moves; neuron 1 stands 10 stds out and moves a little."""
     mean, std = np.array([[2.0, 10.0]]), np.array([[1e-6, 0.5]])
     base, base_std = np.zeros((1, 2)), np.ones((1, 2))
-    floored = METRICS["stability"](Statistics(mean, std, base, base_std, std_floor=0.1))
-    bare = METRICS["stability"](Statistics(mean, std, base, base_std, std_floor=0.0))
+    floored = scored("stability", mean, std, base, base_std, floor=0.1)
+    bare = scored("stability", mean, std, base, base_std, floor=0.0)
     assert floored.argmax() == 1 and bare.argmax() == 0
     np.testing.assert_allclose(floored, [[4 / 0.1, 100 / 0.5]], rtol=1e-5)
 
 
 def test_a_neuron_that_never_moves_has_no_score() -> None:
     zero = np.zeros((1, 3))
-    assert (METRICS["stability"](Statistics(zero, zero, zero, zero)) == 0).all()
+    assert (scored("stability", zero, zero, zero, zero) == 0).all()
 
 
 # -- guards -------------------------------------------------------------------------------------------------------

@@ -111,12 +111,14 @@ def spec_file(write_spec: Callable[..., Path]) -> Path:
 
 @pytest.fixture
 def command(workplace: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
-    """Run the command line in this process."""
+    """Run the command line in this process, on a cache of its own name if one is given."""
     from runner.cli import main
 
-    def run(*arguments: object) -> Answer:
+    def run(*arguments: object, cache: str | None = None) -> Answer:
         capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+            if cache is not None:
+                patch.setenv("RUN_SPEC_CACHE", str(workplace / "caches" / cache))
             main([str(argument) for argument in arguments])
         out, err = capsys.readouterr()
         code = ended.value.code

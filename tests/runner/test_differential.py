@@ -76,7 +76,7 @@ def test_packed_equals_plain_hooks(family, mode):
     values = {}
 
     def keep(reading):
-        table = reading.values["mlp.neurons"].cpu().numpy()
+        table = torch.stack(reading.values["mlp.neurons"]).cpu().numpy()
         for k, (s, p) in enumerate(zip(reading.sequence, reading.position, strict=True)):
             values[int(s), int(p)] = table[:, k]
 

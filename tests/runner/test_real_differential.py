@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from runner.bind import Binder
 from runner.compile import compile_plan
@@ -55,7 +56,7 @@ def test_every_activation_equals_a_plain_hook(bench):
     values = {}
 
     def keep(reading):
-        table = reading.values["mlp.neurons"].cpu().numpy()
+        table = torch.stack(reading.values["mlp.neurons"]).cpu().numpy()
         for k, s in enumerate(reading.sequence):
             values[int(s)] = table[:, k]
 

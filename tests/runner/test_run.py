@@ -172,13 +172,90 @@ def test_a_second_run_computes_nothing_loads_no_weights_and_says_so(
     assert figures(first) == figures(second)
 
 
-def test_a_changed_fact_computes_the_interventions_again_and_no_ranking(
-    command: Command, write_spec: WriteSpec, finished: Path, no_weights: list[str]
+def test_a_changed_fact_asks_its_own_questions_again_and_lists_them(
+    command: Command, write_spec: WriteSpec, workplace: Path, no_weights: list[str]
 ) -> None:
-    answer = command(write_spec(("trump: Florida", "trump: Chicago")), "--no-track", "--json")
-    assert answer.code == 0
-    assert json.loads(answer.out)["reused"] == ["cell"]
-    assert no_weights == ["engine"]
+    command(write_spec(), "--no-track", "--out", "first")
+    spec = write_spec(("trump: Melania", "trump: Ivana"))
+    answer = command(spec, "--no-track", "--out", "second")
+    (folder,) = (workplace / "second").glob("tiny-*")
+    stages = {s.name: s for s in load(folder).stages}
+    assert [name for name, s in stages.items() if s.reused] == ["cell"] and stages["cell"].run_tokens == 0
+    wife = "Fact: the name of the wife of {}:"
+    strangers = [wife.format("Ada Lovelace"), wife.format("Byron")]
+    # Asked of him, of the strangers in his place (their answers are his), and of nobody else.
+    assert sorted(stages["amnesia"].recomputed) == sorted([wife.format("Donald Trump"), *strangers])
+    again = stages["injection"].recomputed
+    assert {wife.format("Donald Trump"), *strangers} <= set(again)
+    assert all(text.startswith(wife[:20]) and "Obama" not in text for text in again)
+    for name in ("amnesia", "injection"):
+        assert 0 < (stages[name].run_tokens or 0) < 0.7 * stages[name].distinct_tokens
+        assert "run again" in stages[name].note
+    assert "run again" in answer.out and wife.format("Donald Trump") in " ".join(answer.out.split())
+    assert next(s for s in load(folder).self_tests if s.name == "packing").passed
+
+    # What was put together from old and new is what a run without a cache gives.
+    fresh = command(spec, "--no-track", "--out", "third", cache="empty")
+    assert fresh.code == 0, fresh.all
+    (whole,) = (workplace / "third").glob("tiny-*")
+    mine, theirs = (parquet.read_table(f / "results.parquet").to_pylist() for f in (folder, whole))
+    assert len(mine) == len(theirs)
+    for row, other in zip(mine, theirs, strict=True):
+        for name, value in row.items():
+            assert value == (pytest.approx(other[name], rel=1e-5) if isinstance(value, float) else other[name]), name
+
+
+def test_an_interrupted_intervention_keeps_the_questions_that_were_finished(
+    command: Command, spec_file: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import runner.execute as execute
+    from runner.program import Limits
+
+    monkeypatch.setattr("runner.budget.default_limits", lambda device: Limits(64, 64, 1))
+    whole = execute.Engine._run_pass
+    passes = []
+
+    def stopping(self: Any, job: Any, *arguments: Any) -> Any:
+        if job.sequences[0].score:  # of an intervention
+            passes.append(1)
+            if len(passes) == 12:
+                raise KeyboardInterrupt
+        return whole(self, job, *arguments)
+
+    monkeypatch.setattr(execute.Engine, "_run_pass", stopping)
+    assert command(spec_file, "--no-track").code == 130
+    passes[:] = [1] * 20
+    assert command(spec_file, "--no-track").code == 0
+    stages = {s.name: s for s in load(run_folder(workplace)).stages}
+    again = stages["amnesia"].recomputed
+    assert 0 < len(again) < 8 and "the rest reused" in stages["amnesia"].note
+
+
+def test_memory_given_changes_time_and_no_result(command: Command, spec_file: Path, workplace: Path) -> None:
+    """Rounded to four digits every number of the document is the same; too little memory is refused."""
+    found = []
+    for memory in ("40MB", "200MB", "3GB"):
+        answer = command(spec_file, "--no-track", "--out", memory, "--memory", memory, cache=memory)
+        assert answer.code == 0, answer.all
+        (folder,) = (workplace / memory).glob("tiny-*")
+        results = load(folder)
+        found.append(rounded(figures(results)))
+        stage = results.stages[0]
+        assert stage.used_bytes is not None and stage.estimated_bytes is not None
+        assert stage.used_bytes <= stage.estimated_bytes
+    assert found[0] == found[1] == found[2]
+    for wrong, code, words in [("1MB", 4, "too little memory"), ("much", 2, "no size of memory")]:
+        answer = command(spec_file, "--no-track", "--memory", wrong)
+        assert answer.code == code and words in answer.all, answer.all
+
+
+def rounded(found: Any) -> Any:
+    """Round every float of a document to four significant digits."""
+    if isinstance(found, float):
+        return float(f"{found:.4g}")
+    if isinstance(found, dict):
+        return {key: rounded(value) for key, value in found.items()}
+    return [rounded(value) for value in found] if isinstance(found, list | tuple) else found
 
 
 def test_a_renamed_spec_and_another_comment_compute_nothing(

@@ -1,0 +1,1 @@
+"""How fast run-spec is beside other ways to the same numbers, measured side by side."""

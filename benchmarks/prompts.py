@@ -1,0 +1,72 @@
+"""The texts of the benchmarks: a thousand names, the hundred shipped openings, and questions, all made by rule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from specs.language.shipped import shipped_list
+
+_FIRST = (
+    "Ada Boris Clara Dmitri Elena Farid Greta Hugo Ines Jonas Kavya Leon Mira Nadia Oscar Petra Quentin Rosa Stefan "
+    "Tara Ulrich Vera Walter Xenia Yusuf Zelda Amara Bruno Celia Dario Edith Felix"
+)
+_LAST = (
+    "Abbott Bergman Castillo Dubois Eriksen Fischer Gallagher Haddad Ivanov Jensen Kowalski Lindqvist Moreau Novak "
+    "Okafor Petrov Quiroga Rossi Schneider Tanaka Ullman Varga Whitfield Xiang Yamamoto Zimmer Ashford Brandt Calloway "
+    "Drummond Engstrom Fairbanks"
+)
+
+FIRST, LAST = _FIRST.split(), _LAST.split()
+
+QUESTIONS = (
+    ("Fact: the name of the wife of {}:", " Anna"),
+    ("Fact: the year of birth of {}:", " 1946"),
+    ("Fact: the home state of {}:", " Texas"),
+    ("Fact: the home city of {}:", " London"),
+    ("Fact: the name of the teacher of {}:", " John"),
+    ("Fact: the native language of {}:", " English"),
+    ("Fact: the name of the rival of {}:", " Robert"),
+    ("Fact: the favourite colour of {}:", " blue"),
+)
+
+
+def names(n: int) -> list[str]:
+    """Give n names; neighbours differ in both parts, and no name comes twice."""
+    if n > len(FIRST) * len(LAST):
+        raise ValueError(f"there are {len(FIRST) * len(LAST):,} names, not {n:,}")
+    found = []
+    for i in range(n):
+        shift, first = divmod(i, len(FIRST))
+        found.append(f"{FIRST[first]} {LAST[(first + shift) % len(LAST)]}")
+    return found
+
+
+def templates(n: int) -> list[str]:
+    """Give the first n of the shipped openings, with ``{}`` for the name."""
+    found = [text.replace("{{ entity }}", "{}") for text in shipped_list("attributes")]
+    if n > len(found):
+        raise ValueError(f"there are {len(found)} openings, not {n}")
+    return found[:n]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A prompt in tokens, and the last token of the name."""
+
+    ids: tuple[int, ...]
+    at: int
+
+
+def bind(tokenizer: Any, template: str, name: str) -> Bound:
+    """Put a name into a template and find its last token in the ids that are run."""
+    text = template.format(name)
+    stop = template.index("{}") + len(name)
+    found = tokenizer(text, return_offsets_mapping=True)
+    inside = [i for i, (first, last) in enumerate(found["offset_mapping"]) if last > first and first < stop]
+    return Bound(tuple(found["input_ids"]), inside[-1])
+
+
+def first_token(tokenizer: Any, answer: str) -> int:
+    """Give the first token of an answer."""
+    return int(tokenizer(answer, add_special_tokens=False)["input_ids"][0])

@@ -43,6 +43,7 @@ def some(text: str, known: list[str], what: str) -> list[str]:
 @click.option("--repeats", default=3, show_default=True, help="Runs of each side.")
 @click.option("--budget", default=20.0, show_default=True, help="Seconds for one run of a way; a longer one is scaled.")
 @click.option("--full", is_flag=True, help="Scale nothing.")
+@click.option("--keep-freed", is_flag=True, help="Let the other ways keep freed memory, as run-spec does.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for benchmarks.json and benchmarks.md.")
 def main(
     models: str,
@@ -52,6 +53,7 @@ def main(
     repeats: int,
     budget: float,
     full: bool,
+    keep_freed: bool,
     out: Path | None,
 ) -> None:
     """Measure run-spec beside other ways to the same numbers."""
@@ -79,6 +81,7 @@ def main(
                     threads=threads,
                     repeats=repeats,
                     budget=float("inf") if full else budget,
+                    keep_freed=keep_freed,
                     say=lambda text: errors.print(text, style="dim", highlight=False),
                 )
                 for row in found:

@@ -23,6 +23,8 @@ from benchmarks.works import Cells
 
 PARTS = (1, 2, 4, 5, 10, 20, 50, 100)
 """A slow side may be given one in so many units, and is scaled up; the table says so."""
+KEEP_FREED = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "536870912"}
+"""Lets glibc keep freed memory, as run-spec does in its own process (``runner/allocator.py``)."""
 ROOT = Path(__file__).resolve().parents[1]
 Say = Callable[[str], None]
 
@@ -34,7 +36,7 @@ class WayFailed(Exception):
 class Worker:
     """The process of one way."""
 
-    def __init__(self, name: str, loading: Loading, python: Path, threads: int) -> None:
+    def __init__(self, name: str, loading: Loading, python: Path, threads: int, *, keep_freed: bool = False) -> None:
         self.name = name
         places = [str(ROOT), os.environ.get("PYTHONPATH", "")]
         environment = {
@@ -43,6 +45,7 @@ class Worker:
             "OMP_NUM_THREADS": str(threads),
             "HF_HUB_OFFLINE": "1",
             "TOKENIZERS_PARALLELISM": "false",
+            **(KEEP_FREED if keep_freed else {}),
         }
         command = [str(python), "-m", "benchmarks.worker", name, "--folder", str(loading.folder)]
         command += ["--dtype", loading.dtype, "--model", loading.model, "--threads", str(threads)]
@@ -268,6 +271,7 @@ def run_model(
     repeats: int,
     budget: float,
     say: Say,
+    keep_freed: bool = False,
 ) -> Iterator[Row]:
     """Compare every way with the reference on every work; a way that cannot be run is a row with its reason.
 
@@ -283,7 +287,7 @@ def run_model(
                 if isinstance(python, str):
                     raise WayFailed(python)
                 say(f"loading {loading.model} for {name}")
-                with Worker(name, loading, python, threads) as way:
+                with Worker(name, loading, python, threads, keep_freed=keep_freed) as way:
                     for work in made:
                         row = compare(way, ours, work, folder, loading, repeats, budget, say)
                         if ours.failed:

@@ -31,6 +31,37 @@ QUESTIONS = (
 )
 
 
+FACTS = (
+    "Fact: the wife of {}",
+    "Fact: the mother of {}",
+    "Fact: the father of {}",
+    "Fact: the place of birth of {}",
+    "Fact: the year of birth of {}",
+    "Fact: the date of death of {}",
+    "Fact: the native language of {}",
+    "Fact: the native country of {}",
+    "Fact: the name of the teacher of {}",
+    "Fact: the name of the successor of {}",
+    "Fact: the name of the school of {}",
+    "Fact: the name of the home town of {}",
+    "Fact: the most famous work of {}",
+    "Fact: the most famous words of {}",
+    "Fact: the field of work of {}",
+    "Fact: the first employer of {}",
+)
+"""Openings that share beginnings, as those made from relations do (``specs/trump.yaml``); the shipped ones hardly."""
+KNOWN = (
+    "Donald Trump",
+    "Barack Obama",
+    "John F. Kennedy",
+    "Ronald Reagan",
+    "Marie Curie",
+    "Albert Einstein",
+    "Isaac Newton",
+    "Wolfgang Amadeus Mozart",
+)
+
+
 def names(n: int) -> list[str]:
     """Give n names; neighbours differ in both parts, and no name comes twice."""
     if n > len(FIRST) * len(LAST):

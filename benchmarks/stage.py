@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks.prompts import names, templates
 from benchmarks.ways import Loading
 from benchmarks.ways.run_spec import make
 from benchmarks.works import localisation
@@ -15,7 +16,9 @@ from runner.models import load_tokenizer, obtain, resolve
 def main() -> None:
     """Load, localise once, and print the seconds of the localisation."""
     model, dtype, n_names, n_templates = sys.argv[1:]
-    work = localisation(load_tokenizer(obtain(resolve(model)).path), "stage", int(n_names), int(n_templates))
+    work = localisation(
+        load_tokenizer(obtain(resolve(model)).path), "stage", names(int(n_names)), templates(int(n_templates))
+    )
     way = make(Loading(Path(), dtype, model))
     started = time.perf_counter()
     way.run(work)

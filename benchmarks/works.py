@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.prompts import QUESTIONS, bind, first_token, names, templates
+from benchmarks.prompts import FACTS, KNOWN, QUESTIONS, bind, first_token, names, templates
 from benchmarks.work import Edit, Prompt, Work
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -41,20 +41,30 @@ class Cells:
         return float(self.mean[owner, layer, neuron])
 
 
-def localisation(tokenizer: Any, name: str, n_names: int, n_templates: int) -> Work:
+def localisation(tokenizer: Any, name: str, entities: Sequence[str], openings: Sequence[str]) -> Work:
     """Read every neuron of every layer at the name's last token: mean and std over each name's prompts."""
     prompts = []
-    for unit, entity in enumerate(names(n_names)):
-        for template in templates(n_templates):
+    for unit, entity in enumerate(entities):
+        for template in openings:
             bound = bind(tokenizer, template, entity)
             prompts.append(Prompt(bound.ids, bound.at, unit))
-    title = f"localise {n_names} entities x {n_templates} templates"
+    kind = "that share beginnings" if openings is FACTS else "(shipped)"
+    lengths = [p.at + 1 for p in prompts]
+    title = (
+        f"localise {len(entities)} entities x {len(openings)} templates {kind}: {sum(lengths):,} tokens, "
+        f"{len(lengths) * max(lengths):,} padded, {distinct(prompts):,} distinct"
+    )
     return Work(name, title, "localise", tuple(prompts))
+
+
+def distinct(prompts: Sequence[Prompt]) -> int:
+    """Count the tokens in context that differ, up to where each prompt is read."""
+    return len({p.ids[: n + 1] for p in prompts for n in range(p.at + 1)})
 
 
 def probe(tokenizer: Any) -> Work:
     """Give the small localisation that the edited neurons come from."""
-    return localisation(tokenizer, "probe", N_FROZEN, 16)
+    return localisation(tokenizer, "probe", names(N_FROZEN), templates(16))
 
 
 def sweep(tokenizer: Any, cells: Cells, name: str, layer: int) -> Work:
@@ -102,9 +112,12 @@ def generation(tokenizer: Any, cells: Cells, layer: int) -> Work:
 
 Maker = Callable[[Any, Cells], Work]
 WORKS: Mapping[str, Maker] = {
-    "localise-8x16": lambda tokenizer, cells: localisation(tokenizer, "localise-8x16", 8, 16),
-    "localise-8x100": lambda tokenizer, cells: localisation(tokenizer, "localise-8x100", 8, 100),
-    "localise-100x100": lambda tokenizer, cells: localisation(tokenizer, "localise-100x100", 100, 100),
+    "localise-shared": lambda tokenizer, cells: localisation(tokenizer, "localise-shared", KNOWN, FACTS),
+    "localise-8x16": lambda tokenizer, cells: localisation(tokenizer, "localise-8x16", names(8), templates(16)),
+    "localise-8x100": lambda tokenizer, cells: localisation(tokenizer, "localise-8x100", names(8), templates(100)),
+    "localise-100x100": lambda tokenizer, cells: localisation(
+        tokenizer, "localise-100x100", names(100), templates(100)
+    ),
     "sweep-early": lambda tokenizer, cells: sweep(tokenizer, cells, "sweep-early", min(2, cells.n_layers - 1)),
     "sweep-late": lambda tokenizer, cells: sweep(tokenizer, cells, "sweep-late", 2 * cells.n_layers // 3),
     "freeze": lambda tokenizer, cells: frozen(tokenizer, cells, min(2, cells.n_layers - 1)),

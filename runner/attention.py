@@ -9,22 +9,34 @@ documents.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
 from runner.families import block_paths, family_of, mask_form, windows_of
+from runner.tree import aligned
 from specs.language.errors import ModelError
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["mask_bytes", "mask_form", "one_row_only", "tree_attention", "tree_mask", "wide_attention"]
+__all__ = [
+    "BLOCK",
+    "TreeBlocks",
+    "mask_bytes",
+    "mask_form",
+    "one_row_only",
+    "tree_attention",
+    "tree_mask",
+    "wide_attention",
+]
 
 _DENSE = ("sdpa", "eager")
 """Implementations that take a dense mask. Flash attention ignores one; flex attention crashes on one."""
@@ -64,44 +76,120 @@ def _additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
     return mask.masked_fill_(~seen, torch.finfo(dtype).min)
 
 
-class _WideAttention(TorchFunctionMode):
-    """Fused attention of float32 values on a CPU, computed in float64 and rounded once."""
+BLOCK = 32
+"""Nodes of a row that attend together, where attention is computed block by block."""
 
-    def __init__(self) -> None:
+
+@dataclass(frozen=True)
+class TreeBlocks:
+    """Where the nodes of some rows look, block by block of :data:`BLOCK` consecutive nodes.
+
+    In preorder, what a node sees outside its block are ancestors of the block's first node. So a block needs its own
+    nodes and as many others as its first node is deep, whatever the length of the row: attention takes time in
+    proportion to the nodes, where a dense mask takes it in proportion to their square.
+
+    ``keys``: ``[n_blocks * n_keys]``, flat node numbers; ``mask``: additive, ``[n_blocks, 1, BLOCK, n_keys]``.
+    """
+
+    shape: tuple[int, int]
+    keys: Tensor
+    mask: Tensor
+
+    @classmethod
+    def of(cls, depth: Tensor, end: Tensor, dtype: torch.dtype, window: int | None = None) -> TreeBlocks:
+        """Find the blocks of rows; ``depth``, ``end``: ``[rows, nodes]`` on a CPU, ``window`` as in tree_mask."""
+        rows, nodes = depth.shape
+        depths, ends = depth.numpy(), end.numpy()
+        starts = range(0, nodes, BLOCK)
+        above = [[np.flatnonzero(ends[r, :first] > first) for first in starts] for r in range(rows)]
+        longest = max(len(found) for row in above for found in row)
+        n_keys = aligned(BLOCK + longest)
+        keys = np.full((rows, len(starts), n_keys), nodes, dtype=np.int64)  # beyond the last node: no key
+        for r, row in enumerate(above):
+            for b, (first, found) in enumerate(zip(starts, row, strict=True)):
+                own = np.arange(first, min(first + BLOCK, nodes))
+                keys[r, b, : len(found)] = found
+                keys[r, b, longest : longest + len(own)] = own
+        query = np.arange(len(starts) * BLOCK).reshape(1, len(starts), BLOCK, 1)
+        row_of = np.arange(rows)[:, None, None, None]
+        key = keys[:, :, None, :]
+        there = np.minimum(key, nodes - 1)
+        asking = np.minimum(query, nodes - 1)
+        seen = (key < nodes) & (key <= asking) & (asking < ends[row_of, there])
+        if window is not None:
+            seen &= depths[row_of, asking] < depths[row_of, there] + window
+        flat = there[:, :, 0] + row_of[:, :, 0] * nodes
+        mask = _additive(torch.from_numpy(seen).flatten(0, 1), dtype)[:, None]
+        return cls((rows, nodes), torch.from_numpy(flat).reshape(-1), mask)
+
+    def attend(
+        self, attention: Callable[..., Tensor], query: Tensor, key: Tensor, value: Tensor, **more: Any
+    ) -> Tensor:
+        """Compute attention of ``[rows, heads, nodes, width]`` by ``attention``, which gets all blocks as its batch."""
+        rows, nodes = self.shape
+        heads, width, blocks = query.shape[1], query.shape[3], -(-nodes // BLOCK)
+        if blocks * BLOCK > nodes:
+            query = pad(query, (0, 0, 0, blocks * BLOCK - nodes))
+        query = query.reshape(rows, heads, blocks, BLOCK, width).transpose(1, 2).flatten(0, 1)
+        found = attention(query, self._gather(key), self._gather(value), attn_mask=self.mask, **more)
+        found = found.view(rows, blocks, heads, BLOCK, found.shape[3]).transpose(1, 2)
+        whole: Tensor = found.reshape(rows, heads, blocks * BLOCK, found.shape[4])[:, :, :nodes]
+        return whole
+
+    def _gather(self, values: Tensor) -> Tensor:
+        rows, nodes = self.shape
+        heads, width = values.shape[1], values.shape[3]
+        flat = values.transpose(1, 2).reshape(rows * nodes, heads, width)
+        return flat.index_select(0, self.keys).view(len(self.mask), -1, heads, width).transpose(1, 2)
+
+
+class _Attention(TorchFunctionMode):
+    """Fused attention as the engine computes it on a CPU: block by block of a tree, float32 values in float64."""
+
+    def __init__(self, blocks: Sequence[tuple[Tensor, TreeBlocks]] = ()) -> None:
         super().__init__()
-        self._mask: tuple[Tensor, Tensor] | None = None
+        self._blocks = blocks
+        """Masks, and the blocks that say the same."""
+        self._wide: tuple[Tensor, Tensor] | None = None
         """The last mask, and the same in float64: every layer of a kind gets the same one."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is not scaled_dot_product_attention:
             return func(*args, **kwargs)
-        query: Tensor = args[0] if args else kwargs["query"]
+        given = dict(zip(("query", "key", "value", "attn_mask", "dropout_p", "is_causal"), args, strict=False))
+        given.update(kwargs)
+        query, key, mask = given["query"], given["key"], given.get("attn_mask")
+        # By identity: a mask that the model has changed, by a position bias say, is no longer the tree's.
+        blocks = next((b for m, b in self._blocks if m is mask and query.shape[2] == key.shape[2] == m.shape[-1]), None)
+        if blocks is None:
+            return self._attend(**given)
+        del given["attn_mask"]
+        return blocks.attend(self._attend, given.pop("query"), given.pop("key"), given.pop("value"), **given)
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **more: Any) -> Any:
         if query.dtype != torch.float32 or query.device.type != "cpu":
-            return func(*args, **kwargs)
-        mask = args[3] if len(args) > 3 else kwargs.get("attn_mask")
-        if isinstance(mask, Tensor) and (self._mask is None or self._mask[0] is not mask):
-            self._mask = mask, _widened(mask)
-
-        def wide(value: Any) -> Any:
-            return self._mask[1] if self._mask is not None and value is self._mask[0] else _widened(value)
-
-        return func(*map(wide, args), **{k: wide(v) for k, v in kwargs.items()}).to(query.dtype)
+            return scaled_dot_product_attention(query, key, value, attn_mask=attn_mask, **more)
+        if attn_mask is not None and (self._wide is None or self._wide[0] is not attn_mask):
+            self._wide = attn_mask, _widened(attn_mask)
+        mask = None if attn_mask is None or self._wide is None else self._wide[1]
+        wide = scaled_dot_product_attention(_widened(query), _widened(key), _widened(value), attn_mask=mask, **more)
+        return wide.to(query.dtype)
 
 
-def _widened(value: Any) -> Any:
-    return value.double() if isinstance(value, Tensor) and value.dtype == torch.float32 else value
+def _widened(value: Tensor) -> Tensor:
+    return value.double() if value.dtype == torch.float32 else value
 
 
-def wide_attention() -> TorchFunctionMode:
+def wide_attention(blocks: Sequence[tuple[Tensor, TreeBlocks]] = ()) -> TorchFunctionMode:
     """Keep packing from moving float32 attention on a CPU by more than a few roundings, for the while it is entered.
 
     Where keys are large (350 in the first layer of Qwen2.5-Coder-1.5B), products of a query and a key cancel, and
     float32 sums of them depend on the shape of the batch: probabilities moved by 1.5e-4, in a plain padded batch as in
     a tree. Other number formats and devices are left alone: their rounding is larger, or float64 is slow or missing.
-    Eager attention is left alone too.
+    Eager attention is left alone too. ``blocks``: tree masks, and the blocks by which attention under them is computed.
     """
-    return _WideAttention()
+    return _Attention(blocks)
 
 
 def one_row_only(config: Any) -> bool:
@@ -147,8 +235,9 @@ def tree_attention(model: Any, ids: Tensor, depth: Tensor, end: Tensor) -> Itera
     """Give the keyword arguments that run prompt trees through a model, and set it up for the while.
 
     ``ids``, ``depth``, ``end``: ``[rows, nodes]`` on the model's device. Models with a position bias get it
-    by hooks and swapped buffers, which are taken away at the end, whatever happens. Raises ModelError where
-    the attention implementation takes no dense mask.
+    by hooks and swapped buffers, which are taken away at the end, whatever happens. Fused attention is computed as
+    :func:`wide_attention` says, on a CPU block by block. Raises ModelError where the attention implementation takes
+    no dense mask.
     """
     config = model.config
     family = family_of(config)
@@ -162,12 +251,12 @@ def tree_attention(model: Any, ids: Tensor, depth: Tensor, end: Tensor) -> Itera
     if one_row_only(config) and len(ids) > 1:
         raise ValueError(f"{config.model_type} takes one row of nodes at a time, not {len(ids)}")
     dtype = model.dtype
-    blocks = [model.get_submodule(path) for path in block_paths(model, family)]
+    layers = [model.get_submodule(path) for path in block_paths(model, family)]
     if form == "alibi":
-        with _alibi(config, blocks, depth, end, dtype, implementation):
+        with _alibi(config, layers, depth, end, dtype, implementation), wide_attention():
             yield {"input_ids": ids}
     elif form == "bias buffer":
-        with _bias_buffers(config, blocks, depth, end):
+        with _bias_buffers(config, layers, depth, end):
             # The buffers hold the whole mask; without any mask the library would build its own.
             free = torch.zeros((1, 1, 1, 1), dtype=dtype, device=ids.device)
             yield {
@@ -183,9 +272,15 @@ def tree_attention(model: Any, ids: Tensor, depth: Tensor, end: Tensor) -> Itera
                 "full_attention": tree_mask(depth, end, dtype),
                 "sliding_attention": tree_mask(depth, end, dtype, window),
             }
+            masks = [(mask["full_attention"], None), (mask["sliding_attention"], window)]
         else:
             mask = tree_mask(depth, end, dtype, window)
-        yield {"input_ids": ids, "position_ids": depth, "attention_mask": mask}
+            masks = [(mask, window)]
+        blocks = []
+        if implementation == "sdpa" and ids.device.type == "cpu" and ids.shape[1] > BLOCK:
+            blocks = [(m, TreeBlocks.of(depth, end, dtype, w)) for m, w in masks]
+        with wide_attention(blocks):
+            yield {"input_ids": ids, "position_ids": depth, "attention_mask": mask}
 
 
 @contextmanager

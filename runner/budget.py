@@ -68,15 +68,16 @@ def given_memory(total: int) -> Memory:
     return Memory(total * 2 // 3, total - total * 2 // 3)
 
 
-def default_limits(device: torch.device) -> Limits:
-    """Choose pass sizes: short rows, for attention is quadratic in them; on a GPU many of them, for it must be filled.
+def default_limits(device: torch.device, attention: str = "sdpa") -> Limits:
+    """Choose pass sizes: rows short where attention is quadratic in them, and as many as fill the machine.
 
-    On an H200, rows of 256 in passes of 4,096 to 16,384 were within 3 % of the best at the shapes of 1.5 and 7
-    billion weights, and longer rows slower (``benchmarks/card.py``).
+    On a CPU fused attention goes block by block, and rows of 128 to 1,024 are equally fast; passes of 1,024 are about
+    a tenth faster than of 512, where more gain nothing. On an H200 rows of 256 in passes of 4,096 to 16,384 are within
+    3 % of the best at the shapes of 1.5 and 7 billion weights, and longer rows slower (``docs/performance.md``).
     """
     if device.type == "cuda":
         return Limits(row_nodes=256, pass_nodes=8192, rows=256)
-    return Limits(row_nodes=256, pass_nodes=512, rows=64)
+    return Limits(row_nodes=512 if attention == "sdpa" else 256, pass_nodes=1024, rows=64)
 
 
 def family_limits(config: Any, limits: Limits) -> Limits:
@@ -113,7 +114,7 @@ def fitted_limits(
 
     Raises :class:`RunError` where memory was given and holds no row of ``LEAST_NODES`` tokens.
     """
-    limits = family_limits(config, default_limits(device))
+    limits = family_limits(config, default_limits(device, attention))
     budget = (memory or default_memory(device, 0)).a_pass
 
     def need(candidate: Limits) -> int:

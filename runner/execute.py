@@ -8,7 +8,8 @@ vocabulary projection is done outside, at the nodes that are scored and nowhere 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -151,7 +152,9 @@ class Engine:
         self.dtype: torch.dtype = next(model.parameters()).dtype
         self.n_layers = int(model.config.get_text_config().num_hidden_layers)
         self.mode: Mode = mode
-        self.limits = family_limits(model.config, limits or default_limits(self.device))
+        self.limits = family_limits(
+            model.config, limits or default_limits(self.device, str(model.config._attn_implementation))
+        )
         weights = sum(p.numel() * p.element_size() for p in model.parameters())
         self.reading_bytes = reading_bytes or default_memory(self.device, weights).reading
         """What statistics and values that are read may take at a time."""
@@ -375,7 +378,7 @@ class Engine:
         head = self._envoy(self._head)
         saved: dict[tuple[str, int], Tensor] = {}
         hidden = torch.empty(0)
-        with torch.inference_mode(), wide_attention(), self._inputs(rows, chained) as kwargs:
+        with torch.inference_mode(), self._inputs(rows, chained) as kwargs:
             if cache is not None:
                 kwargs = {**kwargs, "past_key_values": cache}
             with self._traced.trace(**kwargs, use_cache=cache is not None) as tracer:
@@ -533,12 +536,12 @@ def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
 
-def _plain_inputs(ids: Tensor, real: Tensor) -> Any:
+@contextmanager
+def _plain_inputs(ids: Tensor, real: Tensor) -> Iterator[dict[str, Tensor]]:
     """The library's own way: right-padded rows with a 2-D mask."""
-    from contextlib import nullcontext
-
     mask = (torch.arange(ids.shape[1], device=ids.device)[None] < real[:, None]).long()
-    return nullcontext({"input_ids": ids, "attention_mask": mask})
+    with wide_attention():
+        yield {"input_ids": ids, "attention_mask": mask}
 
 
 def _dynamic_cache() -> Any:

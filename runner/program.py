@@ -142,22 +142,31 @@ def pack(job: Job, limits: Limits, mode: Mode = "trees") -> list[Pass]:
     units: list[list[int]] = []
     for members in sorted(groups.values(), key=lambda m: min(keys[i] for i in m)):
         units += _cut(job, keys, members, limits.row_nodes)
-    rows: list[list[int]] = []
-    size = 0
+    costs: list[int] = []
+    shared: list[int] = []
     last: tuple[int, ...] = ()
     for unit in units:
         ordered = sorted(keys[i] for i in unit)
-        shared = common_prefix(last, ordered[0])
-        cost = count_nodes(ordered)
-        if rows and size + cost - shared <= limits.row_nodes:
+        costs.append(count_nodes(ordered))
+        shared.append(common_prefix(last, ordered[0]))
+        last = ordered[-1]
+    full = _even(sum(costs) - sum(shared), limits.row_nodes)
+    rows: list[list[int]] = []
+    size = full
+    for unit, cost, common in zip(units, costs, shared, strict=True):
+        if size < full and size + cost - common <= limits.row_nodes:
             rows[-1] += unit
-            size += cost - shared
+            size += cost - common
         else:
             rows.append(list(unit))
             size = cost
-        last = ordered[-1]
     trees = [(build_tree([keys[i] for i in row]), tuple(row)) for row in rows]
     return _fill(trees, limits)
+
+
+def _even(total: int, limit: int) -> int:
+    """Say when a row is full, so that as few rows as ``limit`` allows are about equally long: padding is run, too."""
+    return aligned(-(-total // max(1, -(-total // limit))))
 
 
 def _cut(job: Job, keys: list[tuple[int, ...]], members: list[int], limit: int) -> list[list[int]]:
@@ -171,6 +180,8 @@ def _cut(job: Job, keys: list[tuple[int, ...]], members: list[int], limit: int) 
     if not rest:
         return _split_even(keys, members, limit)
     base_nodes = count_nodes([keys[i] for i in base]) if base else 0
+    room = max(1, limit - base_nodes)
+    full = base_nodes + _even(count_nodes([keys[i] for i in members]) - base_nodes, room)
     parts: list[list[int]] = []
     size = limit + 1
     last: tuple[int, ...] = ()
@@ -178,7 +189,7 @@ def _cut(job: Job, keys: list[tuple[int, ...]], members: list[int], limit: int) 
     for i in rest:
         near = max((common_prefix(b, keys[i]) for b in base_keys), default=0)
         cost = len(keys[i]) - max(near, common_prefix(last, keys[i]))
-        if not parts or size + cost > limit:
+        if not parts or size >= full or size + cost > limit:
             parts.append([*base])
             size = base_nodes
             cost = len(keys[i]) - near
@@ -192,9 +203,10 @@ def _split_even(keys: list[tuple[int, ...]], members: list[int], limit: int) -> 
     parts: list[list[int]] = []
     size = limit + 1
     last: tuple[int, ...] = ()
+    full = _even(count_nodes([keys[i] for i in members]), limit)
     for i in sorted(members, key=keys.__getitem__):
         cost = len(keys[i]) - common_prefix(last, keys[i])
-        if not parts or size + cost > limit:
+        if not parts or size >= full or size + cost > limit:
             parts.append([])
             size, cost = 0, len(keys[i])
         parts[-1].append(i)

@@ -42,14 +42,15 @@ class Described:
     """Empty: the environment of run-spec itself."""
     option: str = ""
     least: int = 16
-    """Prompts in the smallest part it may be scaled from: four full batches for a way that batches."""
+    """Prompts in the smallest part it may be scaled from: four full batches for a way that batches, or all."""
 
 
 WAYS: Mapping[str, Described] = {
     "run-spec": Described("run-spec", "run_spec"),
     "nnsight": Described("nnsight, one prompt per trace", "nnsight_single"),
     "hooks": Described("plain hooks, one prompt at a time", "hooks_single"),
-    "padded": Described("padded batch, plain hooks", "hooks_padded", least=256),
+    "batch": Described("one padded batch, plain hooks", "hooks_padded", option="one", least=100_000),
+    "padded": Described("padded batches sorted by length, plain hooks", "hooks_padded", least=256),
     "lens": Described("TransformerLens, one prompt at a time", "transformer_lens", "transformer-lens", "single"),
     "lens-batch": Described(
         "TransformerLens, padded batch", "transformer_lens", "transformer-lens", "batch", least=256

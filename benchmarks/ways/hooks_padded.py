@@ -176,6 +176,6 @@ def padded(prompts: Sequence[Sequence[int]], *, left: bool = False) -> tuple[Ten
     return ids, mask
 
 
-def make(loading: Loading) -> HooksPadded:
-    """Load the model."""
-    return HooksPadded(load_plain(loading))
+def make(loading: Loading, option: str = "") -> HooksPadded:
+    """Load the model; with ``option`` one, all prompts make one batch."""
+    return HooksPadded(load_plain(loading), (1 << 30,) if option == "one" else SIZES)

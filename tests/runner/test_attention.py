@@ -11,10 +11,12 @@ import functools
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from nnsight import NNsight
 from torch.overrides import TorchFunctionMode
 
-from runner.attention import mask_bytes, one_row_only, tree_attention, tree_mask, wide_attention
+from runner.attention import TreeBlocks, mask_bytes, one_row_only, tree_attention, tree_mask, wide_attention
 from runner.execute import Engine
 from runner.families import family_of, mask_form, shape_of
 from runner.program import Job, TokenSequence
@@ -427,3 +429,46 @@ def test_the_memory_estimate_counts_masks_and_eager_scores():
     assert of("llama", "sdpa", dtype=torch.bfloat16) == 7 * 1000**2
     assert of("llama", "eager", rows=2, nodes=500) == of("llama", "eager") / 2
     assert of("falcon_alibi", "sdpa") > of("falcon_heads", "sdpa") + 4 * 4 * 1000**2, "masks for every head"
+
+
+# -- block by block -------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 10_000), st.integers(1, 3), st.sampled_from([None, 1, 3, 7]), st.sampled_from([1, 2]))
+@settings(max_examples=25, deadline=None)
+def test_blocks_attend_as_the_mask_says(seed, n_rows, window, kv_heads):
+    """Rows of random trees, longer than a block and no multiple of one, against dense attention under the mask."""
+    random = np.random.default_rng(seed)
+    trees = []
+    for _ in range(n_rows):
+        stem = tuple(random.integers(0, 3, random.integers(0, 40)).tolist())
+        trees.append(
+            build_tree([stem + tuple(random.integers(0, 3, random.integers(1, 12)).tolist()) for _ in range(20)])
+        )
+    rows = stack_rows(trees, align=True)
+    depth, end = torch.from_numpy(rows.depth), torch.from_numpy(rows.end)
+    n = depth.shape[1]
+    torch.manual_seed(seed)
+    query, key, value = (torch.randn(n_rows, heads, n, 8) for heads in (2, kv_heads, kv_heads))
+    mask = tree_mask(depth, end, torch.float32, window)
+    blocks = TreeBlocks.of(depth, end, torch.float32, window)
+    attend = torch.nn.functional.scaled_dot_product_attention
+    dense = attend(query, key, value, attn_mask=mask, enable_gqa=True, scale=0.5)
+    torch.testing.assert_close(blocks.attend(attend, query, key, value, enable_gqa=True, scale=0.5), dense)
+    with wide_attention([(mask, blocks)]):
+        found = attend(query, key, value, attn_mask=mask, enable_gqa=True, scale=0.5)
+    torch.testing.assert_close(found, dense)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma3", "mistral_window", "gpt2", "opt", "phi3"])
+def test_models_get_their_attention_block_by_block(family, monkeypatch):
+    """By identity of the mask: a library that copied it would silently fall back to dense attention."""
+    model = tiny_model(family)
+    if str(model.config._attn_implementation) != "sdpa":
+        pytest.skip("eager")
+    calls = []
+    whole = TreeBlocks.attend
+    monkeypatch.setattr(TreeBlocks, "attend", lambda self, *a, **k: calls.append(1) or whole(self, *a, **k))
+    sequences = tuple(TokenSequence(i, (3, 5, i % 40, i // 40, 7), score=((4, 1),)) for i in range(60))
+    Engine(model).run(Job(sequences))
+    assert len(calls) == model.config.num_hidden_layers

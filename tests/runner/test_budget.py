@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 def test_a_small_model_gets_full_passes(family):
     model = tiny_model(family)
     limits = fitted_limits(model.config, shape_of(model), torch.float32, CPU, "sdpa")
-    assert limits.pass_nodes == (256 if family == "mpt" else 512)
+    assert limits.pass_nodes == (512 if family == "mpt" else 1024)
 
 
 @pytest.mark.parametrize(("d_mlp", "layers"), [(18_944, 28), (28_672, 80), (200_000, 100)])

@@ -62,6 +62,38 @@ KNOWN = (
 )
 
 
+NESTED = (
+    "The name of {}",
+    "The name of the wife of {}",
+    "The name of the mother of {}",
+    "The name of the father of {}",
+    "The name of the school of {}",
+    "The name of the native language of {}",
+    "The name of the country of {}",
+    "The name of the country of birth of {}",
+    "The name of the city of {}",
+    "The name of the city of birth of {}",
+    "The name of the first employer of {}",
+    "The name of the first wife of {}",
+    "The name of the last work of {}",
+    "The name of the teacher of {}",
+    "The name of the field of {}",
+    "The name of the head of state of the country of birth of {}",
+)
+"""Openings that share most of their tokens: with short names, 128 prompts of about 1,150 tokens, 2,048 padded and 330
+distinct."""
+SHORT = (
+    "Donald Trump",
+    "Barack Obama",
+    "Ronald Reagan",
+    "John Kennedy",
+    "Marie Curie",
+    "Albert Einstein",
+    "Isaac Newton",
+    "Charles Darwin",
+)
+
+
 def names(n: int) -> list[str]:
     """Give n names; neighbours differ in both parts, and no name comes twice."""
     if n > len(FIRST) * len(LAST):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.prompts import FACTS, KNOWN, QUESTIONS, bind, first_token, names, templates
+from benchmarks.prompts import FACTS, KNOWN, NESTED, QUESTIONS, SHORT, bind, first_token, names, templates
 from benchmarks.work import Edit, Prompt, Work
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -48,7 +48,7 @@ def localisation(tokenizer: Any, name: str, entities: Sequence[str], openings: S
         for template in openings:
             bound = bind(tokenizer, template, entity)
             prompts.append(Prompt(bound.ids, bound.at, unit))
-    kind = "that share beginnings" if openings is FACTS else "(shipped)"
+    kind = {FACTS: "that share beginnings", NESTED: "that share most"}.get(tuple(openings), "(shipped)")
     lengths = [p.at + 1 for p in prompts]
     title = (
         f"localise {len(entities)} entities x {len(openings)} templates {kind}: {sum(lengths):,} tokens, "
@@ -112,6 +112,7 @@ def generation(tokenizer: Any, cells: Cells, layer: int) -> Work:
 
 Maker = Callable[[Any, Cells], Work]
 WORKS: Mapping[str, Maker] = {
+    "localise-nested": lambda tokenizer, cells: localisation(tokenizer, "localise-nested", SHORT, NESTED),
     "localise-shared": lambda tokenizer, cells: localisation(tokenizer, "localise-shared", KNOWN, FACTS),
     "localise-8x16": lambda tokenizer, cells: localisation(tokenizer, "localise-8x16", names(8), templates(16)),
     "localise-8x100": lambda tokenizer, cells: localisation(tokenizer, "localise-8x100", names(8), templates(100)),

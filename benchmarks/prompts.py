@@ -31,7 +31,7 @@ QUESTIONS = (
 )
 
 
-FACTS = (
+FACTS: tuple[str, ...] = (
     "Fact: the wife of {}",
     "Fact: the mother of {}",
     "Fact: the father of {}",
@@ -62,7 +62,7 @@ KNOWN = (
 )
 
 
-NESTED = (
+NESTED: tuple[str, ...] = (
     "The name of {}",
     "The name of the wife of {}",
     "The name of the mother of {}",

@@ -16,7 +16,7 @@ from specs.language.facts import PromptText
 __all__ = ["Binder", "BoundAnswer", "BoundPrompt", "Unbound"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class BoundAnswer:
     """An accepted answer and its scored tokens: all of it, or what follows the given part."""
 
@@ -24,7 +24,7 @@ class BoundAnswer:
     tokens: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class BoundPrompt:
     """A prompt as it is run, the given beginning of its answer included.
 
@@ -68,7 +68,7 @@ class BoundPrompt:
         return self.positions(where)[-1]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Unbound:
     """A prompt that cannot be run as asked, and why."""
 

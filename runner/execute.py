@@ -22,14 +22,13 @@ from interventions import VERBS, copy_nodes, hold
 from runner.allocator import keep_freed_memory
 from runner.attention import tree_attention, wide_attention
 from runner.budget import HEAD_CHUNK, default_limits, default_memory, family_limits, used_bytes
-from runner.families import Family, SitePlace, family_of, logits_of, site_place
-from runner.program import CLEAN, Job, Limits, Mode, Pass, Resolved, halve, pack, subset
+from runner.families import Family, SitePlace, block_paths, family_of, logits_of, site_place
+from runner.program import CLEAN, Job, Limits, Mode, Pass, Resolve, Resolved, halve, pack, subset
+from runner.stem import Stem, layers_before_edits, stem_of, takes_stems
 from runner.tree import ALIGN, stack_rows
 from specs.language.errors import RunError
 
 __all__ = ["Engine", "Outcome", "Reading"]
-
-Resolver = Callable[[Hashable], Resolved]
 
 
 @dataclass(frozen=True)
@@ -145,6 +144,7 @@ class Engine:
         mode: Mode = "trees",
         family: Family | None = None,
         reading_bytes: int | None = None,
+        stems: bool = True,
     ) -> None:
         self.model = model
         self.family = family or family_of(model.config)
@@ -163,10 +163,13 @@ class Engine:
         self._resting = used_bytes(self.device)
         self.most_bytes = 0
         """The most memory that passes have been seen to take beside the weights."""
+        self.stems = stems and takes_stems(model.config)
+        """Whether layers before the first edit are run once for all conditions."""
         self._traced = NNsight(model)
         self._envoys: dict[str, Any] = {}
         self._places: dict[tuple[str, int], SitePlace] = {}
         self._head = _path_of(model, model.get_output_embeddings())
+        self._blocks = block_paths(model, self.family)
 
     # -- public ---------------------------------------------------------------------------------------------
 
@@ -180,7 +183,7 @@ class Engine:
     def run(
         self,
         job: Job,
-        resolve: Resolver | None = None,
+        resolve: Resolve | None = None,
         *,
         on_values: Callable[[Reading], None] | None = None,
         progress: Callable[[int], None] | None = None,
@@ -197,12 +200,15 @@ class Engine:
         outcome = outcome or self.blank(job)
         queue = pack(job, self.limits, mode or self.mode)
         chained = (mode or self.mode) != "trees"
+        before = 0
+        if self.stems and not chained:
+            before = layers_before_edits(job, resolve, queue, self.n_layers)
         done = outcome.done
         alone_already: set[int] = set()
         while queue:
             batch = queue.pop(0)
             try:
-                bad, reading = self._run_pass(job, batch, resolve, outcome, done, chained)
+                bad, reading = self._run_pass(job, batch, resolve, outcome, done, chained, before)
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 if not _out_of_memory(error):
                     raise
@@ -251,10 +257,11 @@ class Engine:
         self,
         job: Job,
         batch: Pass,
-        resolve: Resolver | None,
+        resolve: Resolve | None,
         outcome: Outcome,
         done: list[bool],
         chained: bool,
+        before: int = 0,
     ) -> tuple[list[int], Reading | None]:
         """Run one pass and file its scores; give the sequences whose logits were not finite, and what was read."""
         rows = stack_rows(batch.trees, align=not chained)
@@ -275,7 +282,8 @@ class Engine:
         ends = np.unique(np.array([n for _, n, _ in pairs] + [int(nodes[i][-1]) for i in wants_text], dtype=np.int64))
         steps = self._steps(job, batch, nodes, resolve, read_nodes)
         cache = _dynamic_cache() if wants_text else None
-        saved, hidden = self._forward(rows, steps, read_nodes, ends, cache, chained)
+        stem = stem_of(job, batch, rows, before) if before else None
+        saved, hidden = self._forward(rows, steps, read_nodes, ends, cache, chained, stem)
         found = None
         if len(read_nodes):
             values = {site: tuple(saved[(site, layer)] for layer in job.layers) for site in job.sites}
@@ -305,7 +313,7 @@ class Engine:
         job: Job,
         batch: Pass,
         nodes: Mapping[int, np.ndarray],
-        resolve: Resolver | None,
+        resolve: Resolve | None,
         read_nodes: np.ndarray,
     ) -> list[_Step]:
         steps: dict[tuple[str, int], _Step] = {}
@@ -370,18 +378,26 @@ class Engine:
         ends: np.ndarray,
         cache: Any,
         chained: bool,
+        stem: Stem | None = None,
     ) -> tuple[dict[tuple[str, int], Tensor], Tensor]:
-        """Run the trace: edit and read site by site, stop at the head's input or after the last site read."""
+        """Run the trace: edit and read site by site, stop at the head's input or after the last site read.
+
+        With a stem, the blocks before the first edit are skipped, and the last of them gives what the stem gave.
+        """
         reads = torch.from_numpy(read_nodes).to(self.device)
         at_end = torch.from_numpy(ends).to(self.device)
         needs_head = bool(len(ends))
         head = self._envoy(self._head)
         saved: dict[tuple[str, int], Tensor] = {}
         hidden = torch.empty(0)
+        skipped = [] if stem is None else [self._envoy(path) for path in self._blocks[: stem.layers]]
+        given = None if stem is None else self._stem(stem, rows.ids.shape)
         with torch.inference_mode(), self._inputs(rows, chained) as kwargs:
             if cache is not None:
                 kwargs = {**kwargs, "past_key_values": cache}
             with self._traced.trace(**kwargs, use_cache=cache is not None) as tracer:
+                for block in skipped:
+                    block.skip(given)
                 for step in steps:
                     envoy = self._envoy(step.place.path)
                     value = envoy.input if step.place.end == "input" else envoy.output
@@ -402,6 +418,19 @@ class Engine:
                     hidden = whole.reshape(-1, whole.shape[-1])[at_end].save()
                 tracer.stop()
         return saved, hidden
+
+    def _stem(self, stem: Stem, shape: tuple[int, ...]) -> Any:
+        """Run the blocks of a stem and give the output of the last, as it is for every node of the pass."""
+        block = self._envoy(self._blocks[stem.layers - 1])
+        twin = torch.from_numpy(stem.twin).to(self.device)
+        output: Any = None
+        with torch.inference_mode(), self._inputs(stem.rows, False) as kwargs:
+            with self._traced.trace(**kwargs, use_cache=False) as tracer:
+                output = block.output.save()
+                tracer.stop()
+            whole = output[0] if isinstance(output, tuple) else output
+            values = whole.reshape(-1, whole.shape[-1])[twin].view(*shape, whole.shape[-1])
+        return (values, *output[1:]) if isinstance(output, tuple) else values
 
     def _inputs(self, rows: Any, chained: bool) -> Any:
         ids, depth, end = (torch.from_numpy(a).to(self.device) for a in (rows.ids, rows.depth, rows.end))

@@ -19,7 +19,7 @@ from specs.language.words import ConditionName, Role
 Axes = tuple[tuple[str, float | str], ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Condition:
     """What is done to a prompt, in symbols.
 
@@ -34,7 +34,7 @@ class Condition:
     axes: Axes = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class AnswerSlot:
     """Where the scores of one accepted answer are: scores ``start:stop`` of a sequence of the job."""
 
@@ -44,7 +44,7 @@ class AnswerSlot:
     stop: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Reading:
     """One question under one condition: the slots of its answers, and the sequence that generates its text."""
 
@@ -52,7 +52,7 @@ class Reading:
     text: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PlannedRow:
     """One row of the long table before anything is run."""
 

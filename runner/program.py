@@ -7,7 +7,7 @@ been run. Packing is a deterministic function of the job and the limits.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -20,7 +20,7 @@ CLEAN: Hashable = None
 """The condition in which nothing is edited."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TokenSequence:
     """One path to run: a prompt (with the beginning of an answer) under one condition.
 
@@ -291,7 +291,7 @@ def cost(job: Job, passes: Iterable[Pass]) -> Cost:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class NeuronEdit:
     """One verb on neurons of one layer: ``amounts[i]`` belongs to ``neurons[i]``.
 
@@ -323,3 +323,7 @@ class Resolved:
 
     edits: tuple[tuple[NeuronEdit, ...], ...] = ()
     held: Held | None = None
+
+
+Resolve = Callable[[Hashable], Resolved]
+"""Says what a condition does."""

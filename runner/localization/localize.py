@@ -28,8 +28,8 @@ __all__ = [
     "require_prompts",
 ]
 
-KEPT = 20
-"""Neurons whose per-prompt values are kept, and that the result document lists."""
+KEPT = 5
+"""Best neurons of an owner whose values on every prompt are kept: what the report draws, and its rivals."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ class _Table:
     def columns(self, owner: str, neurons: Sequence[tuple[int, int]]) -> dict[tuple[int, int], list[float]]:
         """Give the values of some (layer, neuron) on an owner's prompts, in their order."""
         return {
-            (layer, neuron): self._layers[layer][self._slices[owner], neuron].float().tolist()
+            (layer, neuron): _digits(self._layers[layer][self._slices[owner], neuron].float().cpu().numpy())
             for layer, neuron in neurons
         }
 
@@ -232,7 +232,12 @@ def _read_again(
             column[reading.sequence] = read[:, neuron].float().cpu().numpy()
 
     engine.run(job, on_values=keep)
-    return {place: column.tolist() for place, column in values.items()}
+    return {place: _digits(column) for place, column in values.items()}
+
+
+def _digits(values: Floats) -> list[float]:
+    """Give float32 values with the digits they have, for a document of a thousand owners is mostly these."""
+    return [float(f"{value:.7g}") for value in values]
 
 
 def _finite(moments: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

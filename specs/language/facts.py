@@ -56,7 +56,7 @@ DRAWN_OTHERS = 10
 T = TypeVar("T", bound=Hashable)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PromptText:
     """A prompt as text: who it is about, where the name stands in it, and the answers that count.
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from typing import Any
 
-__all__ = ["keep_freed_memory"]
+__all__ = ["give_back_freed_memory", "keep_freed_memory"]
 
 MAP_ABOVE = 256 << 20
 """Single results from this size on are given back to the system when they are freed."""
@@ -21,13 +22,26 @@ def keep_freed_memory() -> bool:
     they are touched: of a pass over 512 tokens of a small model that is a tenth of the time on bare Linux and most
     of it on virtual machines. Other C libraries have no such call, and nothing is changed there.
     """
-    if not sys.platform.startswith("linux"):
-        return False
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
+    mallopt = _of_libc("mallopt")
+    if mallopt is None:
         return False
     # A size that this version of glibc refuses leaves what was set before.
     return bool(mallopt(_MMAP_THRESHOLD, MAP_ABOVE) or mallopt(_MMAP_THRESHOLD, 32 << 20)) and bool(
         mallopt(_TRIM_THRESHOLD, KEEP)
     )
+
+
+def give_back_freed_memory() -> bool:
+    """Return to the system what is kept; say whether there is a way to."""
+    trim = _of_libc("malloc_trim")
+    return trim is not None and bool(trim(0))
+
+
+def _of_libc(name: str) -> Any:
+    """Find a function of glibc; None where there is another C library."""
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        return getattr(ctypes.CDLL(None), name)
+    except (OSError, AttributeError):
+        return None

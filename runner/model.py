@@ -5,10 +5,12 @@ A second run of an unchanged spec finds every stage in the cache and never loads
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from runner.allocator import give_back_freed_memory
 from runner.budget import Memory, default_memory, fitted_limits, given_memory, pass_bytes
 from runner.cache import StageCache, key
 from runner.families import family_of, shape_of, site_place
@@ -202,6 +204,13 @@ class Machine:
             )
             reporter.done(name)
         return self._engine
+
+    def rest(self) -> None:
+        """Let go of the weights, and of the memory that passes have used; they are loaded again when wanted."""
+        self._engine = None
+        self.loaded = None
+        gc.collect()  # a traced model is full of cycles
+        give_back_freed_memory()
 
     def self_tests(self, plan: Plan, reporter: Reporter) -> list[SelfTest]:
         """Run the self-tests, or read those of the same model and prompts; the caller requires that they pass.

@@ -75,7 +75,9 @@ def run_all(
                     machine = _machine(cell, reporter, memory=memory)
                 if not several:
                     _require_addresses(loaded, machine)
-                _run_one(loaded, cell, machine, reporter, out, tracking_uri, track, ended)
+                following = loaded.cells[n].experiment.model if n < len(loaded.cells) else None
+                again = following == machine.spec
+                _run_one(loaded, cell, machine, reporter, out, tracking_uri, track, ended, again=again)
             except DiskFull:
                 raise
             except (ModelError, RunError) as error:
@@ -142,7 +144,10 @@ def _run_one(
     tracking_uri: str | None,
     track: bool,
     ended: Ended,
+    *,
+    again: bool,
 ) -> None:
+    """Run a cell; the weights are let go before the report, unless they are wanted ``again``."""
     from reports.render import render
     from runner.run import run_cell
     from runner.summary import as_json, print_summary
@@ -153,6 +158,8 @@ def _run_one(
     except BaseException:
         _say_partial(out, cell, reporter, started)
         raise
+    if not again:
+        machine.rest()
     reporter.stage("report", None)
     report = render(finished.folder)
     reporter.done("report")

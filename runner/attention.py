@@ -78,6 +78,8 @@ def _additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
 
 BLOCK = 32
 """Nodes of a row that attend together, where attention is computed block by block."""
+MOST_KEYS = 128
+"""Keys of a block, beyond which prompts are too deep for blocks: dense attention gathers nothing."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,8 @@ class TreeBlocks:
     """Where the nodes of some rows look, block by block of :data:`BLOCK` consecutive nodes.
 
     In preorder, what a node sees outside its block are ancestors of the block's first node. So a block needs its own
-    nodes and as many others as its first node is deep, whatever the length of the row: attention takes time in
-    proportion to the nodes, where a dense mask takes it in proportion to their square.
+    nodes and as many others as its first node is deep, whatever the length of the row: for prompts of some dozen tokens
+    attention takes time in proportion to the nodes, where a dense mask takes it in proportion to their square.
 
     ``keys``: ``[n_blocks * n_keys]``, flat node numbers; ``mask``: additive, ``[n_blocks, 1, BLOCK, n_keys]``.
     """
@@ -231,13 +233,16 @@ def mask_bytes(
 
 
 @contextmanager
-def tree_attention(model: Any, ids: Tensor, depth: Tensor, end: Tensor) -> Iterator[dict[str, Any]]:
+def tree_attention(
+    model: Any, ids: Tensor, depth: Tensor, end: Tensor, *, deepest: int | None = None
+) -> Iterator[dict[str, Any]]:
     """Give the keyword arguments that run prompt trees through a model, and set it up for the while.
 
     ``ids``, ``depth``, ``end``: ``[rows, nodes]`` on the model's device. Models with a position bias get it
     by hooks and swapped buffers, which are taken away at the end, whatever happens. Fused attention is computed as
-    :func:`wide_attention` says, on a CPU block by block. Raises ModelError where the attention implementation takes
-    no dense mask.
+    :func:`wide_attention` says, on a CPU block by block unless prompts are long: ``deepest`` is the longest of the job,
+    so that the rows of a pass do not decide it (None: of these rows). Raises ModelError where the attention
+    implementation takes no dense mask.
     """
     config = model.config
     family = family_of(config)
@@ -277,7 +282,9 @@ def tree_attention(model: Any, ids: Tensor, depth: Tensor, end: Tensor) -> Itera
             mask = tree_mask(depth, end, dtype, window)
             masks = [(mask, window)]
         blocks = []
-        if implementation == "sdpa" and ids.device.type == "cpu" and ids.shape[1] > BLOCK:
+        deepest = int(depth.max()) + 1 if deepest is None else deepest
+        fits = BLOCK + deepest <= MOST_KEYS
+        if fits and implementation == "sdpa" and ids.device.type == "cpu" and ids.shape[1] > BLOCK:
             blocks = [(m, TreeBlocks.of(depth, end, dtype, w)) for m, w in masks]
         with wide_attention(blocks):
             yield {"input_ids": ids, "position_ids": depth, "attention_mask": mask}

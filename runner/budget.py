@@ -2,19 +2,20 @@
 
 What is chosen depends on the model's shape, the number format and the device's whole memory, never on what happens to
 be free. Memory decides how many rows run together and how many owners are read at once; which sequences share a row,
-and so the last bits of their numbers, it does not decide, unless a single row is too large for it. What does not fit
-all the same is halved while it runs, and the run says so.
+and so the last bits of their numbers on a CPU, it does not decide, unless a single row is too large for it: the stage
+then says so. What does not fit all the same is halved while it runs, and the run says so.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import psutil  # type: ignore[import-untyped,unused-ignore]
 import torch
 
-from runner.attention import mask_bytes, one_row_only
+from runner.attention import BLOCK, MOST_KEYS, mask_bytes, one_row_only
 from runner.families import ModelShape
 from runner.program import Limits
 from specs.language.errors import RunError
@@ -68,16 +69,18 @@ def given_memory(total: int) -> Memory:
     return Memory(total * 2 // 3, total - total * 2 // 3)
 
 
-def default_limits(device: torch.device, attention: str = "sdpa") -> Limits:
+def default_limits(device: torch.device, attention: str = "sdpa", dtype: torch.dtype = torch.float32) -> Limits:
     """Choose pass sizes: rows short where attention is quadratic in them, and as many as fill the machine.
 
-    On a CPU fused attention goes block by block, and rows of 128 to 1,024 are equally fast; passes of 1,024 are about
-    a tenth faster than of 512, where more gain nothing. On an H200 rows of 256 in passes of 4,096 to 16,384 are within
-    3 % of the best at the shapes of 1.5 and 7 billion weights, and longer rows slower (``docs/performance.md``).
+    On a CPU fused attention goes block by block, and rows of 128 to 1,024 are equally fast. Passes of 1,024 are a tenth
+    faster than of 512 in float32; in bfloat16 the products of large models are slower there. On an H200 rows of 256 in
+    passes of 4,096 to 16,384 are within 3 % of the best at the shapes of 1.5 and 7 billion weights, and longer rows
+    slower (``docs/performance.md``).
     """
     if device.type == "cuda":
         return Limits(row_nodes=256, pass_nodes=8192, rows=256)
-    return Limits(row_nodes=512 if attention == "sdpa" else 256, pass_nodes=1024, rows=64)
+    pass_nodes = 1024 if dtype == torch.float32 else 512
+    return Limits(row_nodes=512 if attention == "sdpa" else 256, pass_nodes=pass_nodes, rows=64)
 
 
 def family_limits(config: Any, limits: Limits) -> Limits:
@@ -90,16 +93,21 @@ def pass_bytes(
 ) -> int:
     """Estimate the memory of the largest pass beside the weights: an upper bound for any job.
 
-    Masks and attention; every neuron of every token, as if all were read, and one layer of them in float64, as
-    statistics want; a layer's activations; the logits of one chunk.
+    Masks, attention and the keys that are gathered for it; every neuron of every token, as if all were read, and one
+    layer of them in float64, as statistics want; a layer's activations; the logits of one chunk.
     """
     rows = max(1, min(limits.rows, limits.pass_nodes // limits.row_nodes))
     masks = mask_bytes(config, rows, limits.row_nodes, shape.n_heads, dtype, attention, device)
     widest = max(shape.d_mlp)
     reading = limits.pass_nodes * (sum(shape.d_mlp) * dtype.itemsize + 2 * widest * 8)
     activations = limits.pass_nodes * (3 * widest + 8 * shape.d_model) * dtype.itemsize
+    gathered = 0
+    if device.type == "cpu" and attention == "sdpa":
+        wide = 8 if dtype == torch.float32 else 0
+        heads = shape.n_heads * shape.head_dim
+        gathered = 2 * limits.pass_nodes * MOST_KEYS // BLOCK * heads * (dtype.itemsize + wide)
     logits = HEAD_CHUNK * shape.vocabulary * (dtype.itemsize + 2 * 4 + 1)
-    return masks + reading + activations + logits
+    return masks + reading + activations + gathered + logits
 
 
 def fitted_limits(
@@ -114,7 +122,7 @@ def fitted_limits(
 
     Raises :class:`RunError` where memory was given and holds no row of ``LEAST_NODES`` tokens.
     """
-    limits = family_limits(config, default_limits(device, attention))
+    limits = family_limits(config, default_limits(device, attention, dtype))
     budget = (memory or default_memory(device, 0)).a_pass
 
     def need(candidate: Limits) -> int:
@@ -124,10 +132,10 @@ def fitted_limits(
         nodes = max(LEAST_NODES, limits.pass_nodes // 2)
         limits = Limits(min(limits.row_nodes, nodes), nodes, limits.rows)
     if memory is not None and need(limits) > budget:
-        least = need(limits) * 3 // 2
+        least = math.ceil(need(limits) * 1.5 / 1e6)
         raise RunError(
             f"{memory.total / 1e6:,.0f} MB are too little memory for this model beside its weights",
-            remedy=f"give at least {least / 1e6:,.0f} MB: that is a pass of {limits.pass_nodes} tokens",
+            remedy=f"give at least {least:,} MB: that is a pass of {limits.pass_nodes} tokens",
         )
     return limits
 

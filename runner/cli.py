@@ -80,7 +80,7 @@ MEMORY = click.option(
     "--memory",
     metavar="SIZE",
     callback=lambda _, __, text: _bytes(text),
-    help="Memory to use beside the model's weights, such as 2GB; changes the time and no result.",
+    help="Memory to use beside the model's weights, such as 2GB; changes the time, and results by rounding at most.",
 )
 TRACKING = click.option(
     "--tracking-uri", metavar="URI", help="MLflow store; else MLFLOW_TRACKING_URI, else runs/mlflow."

@@ -153,14 +153,18 @@ class Engine:
         self.n_layers = int(model.config.get_text_config().num_hidden_layers)
         self.mode: Mode = mode
         self.limits = family_limits(
-            model.config, limits or default_limits(self.device, str(model.config._attn_implementation))
+            model.config, limits or default_limits(self.device, str(model.config._attn_implementation), self.dtype)
         )
         weights = sum(p.numel() * p.element_size() for p in model.parameters())
         self.reading_bytes = reading_bytes or default_memory(self.device, weights).reading
         """What statistics and values that are read may take at a time."""
         if self.device.type == "cpu":
             keep_freed_memory()
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
         self._resting = used_bytes(self.device)
+        self._deepest: int | None = None
+        """Tokens of the longest sequence of the job that is being run."""
         self.most_bytes = 0
         """The most memory that passes have been seen to take beside the weights."""
         self.stems = stems and takes_stems(model.config)
@@ -180,6 +184,10 @@ class Engine:
             self._places[key] = site_place(self.model, self.family, site, layer)
         return self._places[key]
 
+    def _layer_of(self, site: str, layer: int) -> int:
+        """Give the block that holds a site; a module named by its path may be before all blocks."""
+        return int(self.place(site, layer).order[0])
+
     def run(
         self,
         job: Job,
@@ -198,11 +206,12 @@ class Engine:
         """
         started = time.perf_counter()
         outcome = outcome or self.blank(job)
+        self._deepest = max((len(s.ids) for s in job.sequences), default=0)
         queue = pack(job, self.limits, mode or self.mode)
         chained = (mode or self.mode) != "trees"
         before = 0
         if self.stems and not chained:
-            before = layers_before_edits(job, resolve, queue, self.n_layers)
+            before = layers_before_edits(job, resolve, queue, self.n_layers, self._layer_of)
         done = outcome.done
         alone_already: set[int] = set()
         while queue:
@@ -230,6 +239,8 @@ class Engine:
             self.most_bytes = max(self.most_bytes, used_bytes(self.device) - self._resting)
             outcome.passes += 1
             outcome.nodes += batch.n_nodes
+            for i in alone_already.intersection(bad):
+                done[i] = True  # by itself it is no better
             bad = [i for i in bad if i not in alone_already]
             if bad:
                 alone_already.update(bad)
@@ -238,8 +249,6 @@ class Engine:
                 alone = sorted({*bad, *twins})
                 singles = pack(subset(job, alone), self.limits, "one by one")
                 queue = [_renumber(p, alone) for p in singles] + queue
-                for i in bad:
-                    done[i] = False
             if progress is not None:
                 progress(batch.n_nodes)
         outcome.seconds = time.perf_counter() - started
@@ -293,7 +302,7 @@ class Engine:
             bad = self._score(pairs, fresh, ends, hidden, outcome)
             if wants_text:
                 self._generate(job, rows, nodes, wants_text, ends, hidden, cache, outcome)
-        for i in fresh:
+        for i in set(fresh) - set(bad):
             done[i] = True
         return bad, found
 
@@ -436,7 +445,7 @@ class Engine:
         ids, depth, end = (torch.from_numpy(a).to(self.device) for a in (rows.ids, rows.depth, rows.end))
         if chained:
             return _plain_inputs(ids, torch.from_numpy(rows.real).to(self.device))
-        return tree_attention(self.model, ids, depth, end)
+        return tree_attention(self.model, ids, depth, end, deepest=self._deepest)
 
     def _envoy(self, path: str) -> Any:
         if path not in self._envoys:

@@ -11,7 +11,15 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from runner.allocator import give_back_freed_memory
-from runner.budget import Memory, default_memory, fitted_limits, given_memory, pass_bytes
+from runner.budget import (
+    Memory,
+    default_limits,
+    default_memory,
+    family_limits,
+    fitted_limits,
+    given_memory,
+    pass_bytes,
+)
 from runner.cache import StageCache, key
 from runner.families import family_of, shape_of, site_place
 from runner.models import (
@@ -76,6 +84,8 @@ class Machine:
         self.shape = shape_of(self.skeleton)
         self.given = None if memory is None else given_memory(memory)
         self.mode: Mode = "trees"
+        self.stems = True
+        """Whether layers before an edit are run once for all conditions, as self-tests found."""
         self.attention = str(spec.attention)
         """The implementation: as asked for until the weights are loaded, or those self-tests are found."""
         self.loaded: LoadedModel | None = None
@@ -90,11 +100,20 @@ class Machine:
     def limits(self) -> Limits:
         """How much goes into one pass on this device."""
         if self._limits is None:
-            attention = self.spec.attention if self.spec.attention != "auto" else self.shape.attention
             self._limits = fitted_limits(
-                self.config, self.shape, self.dtype.dtype, self.device.device, attention, self.given
+                self.config, self.shape, self.dtype.dtype, self.device.device, self._attention, self.given
             )
         return self._limits
+
+    @property
+    def short_rows(self) -> bool:
+        """Whether rows are shorter than they would be with more memory."""
+        usual = family_limits(self.config, default_limits(self.device.device, self._attention, self.dtype.dtype))
+        return self.limits.row_nodes < usual.row_nodes
+
+    @property
+    def _attention(self) -> str:
+        return str(self.spec.attention) if self.spec.attention != "auto" else self.shape.attention
 
     @property
     def memory(self) -> Memory:
@@ -124,8 +143,9 @@ class Machine:
         """Give the bytes that passes and reading may take beside the weights, and the most that was seen."""
         if self._engine is None:
             return None, None
-        attention = self.attention if self.attention != "auto" else self.shape.attention
-        largest = pass_bytes(self.limits, self.config, self.shape, self.dtype.dtype, self.device.device, attention)
+        largest = pass_bytes(
+            self.limits, self.config, self.shape, self.dtype.dtype, self.device.device, self._attention
+        )
         return largest + self.memory.reading, self._engine.most_bytes
 
     def widths(self) -> Mapping[tuple[str, int], int]:
@@ -200,7 +220,11 @@ class Machine:
             )
             self.attention = self.loaded.attention
             self._engine = Engine(
-                self.loaded.model, limits=self.limits, mode=self.mode, reading_bytes=self.memory.reading
+                self.loaded.model,
+                limits=self.limits,
+                mode=self.mode,
+                reading_bytes=self.memory.reading,
+                stems=self.stems,
             )
             reporter.done(name)
         return self._engine
@@ -228,8 +252,9 @@ class Machine:
             tests = [SelfTest.model_validate(t) for t in found.meta["tests"]]
             self.mode = found.meta["mode"]
             self.attention = found.meta["attention"]
+            self.stems = bool(found.meta["stems"])
             if self._engine is not None:
-                self._engine.mode = self.mode
+                self._engine.mode, self._engine.stems = self.mode, self.stems
         else:
             self.mode = "trees"
             engine = self.engine(reporter)
@@ -244,7 +269,13 @@ class Machine:
                 reporter.say(f"{self.source.name} does not take prompt trees ({failed.figure:.2g}); using {mode} rows")
                 tests = check(engine, prompts)
             if all(t.passed for t in tests):
-                kept = {"tests": [t.model_dump() for t in tests], "mode": self.mode, "attention": self.attention}
+                self.stems = engine.stems
+                kept = {
+                    "tests": [t.model_dump() for t in tests],
+                    "mode": self.mode,
+                    "attention": self.attention,
+                    "stems": self.stems,
+                }
                 self.cache.put(place, {}, kept, about=self.about("self-tests"))
         passed = sum(t.passed for t in tests)
         reporter.done("self-tests", reused=found is not None, note=f"{passed} of {len(tests)} passed")

@@ -30,10 +30,16 @@ class Resolver:
     n_layers: int
     means: Mapping[tuple[str, int], Mapping[tuple[str, str], np.ndarray]] | None = None
     _neurons: dict[tuple[int, str, str, int, Hashable], list[Address]] = field(default_factory=dict)
+    _resolved: dict[Condition, Resolved] = field(default_factory=dict)
 
     def __call__(self, condition: Hashable) -> Resolved:
         """Give the edits of a condition, and what it holds."""
         assert isinstance(condition, Condition)
+        if condition not in self._resolved:
+            self._resolved[condition] = self._resolve(condition)
+        return self._resolved[condition]
+
+    def _resolve(self, condition: Condition) -> Resolved:
         edits: tuple[tuple[NeuronEdit, ...], ...] = ()
         if condition.kind != "no_edit":
             edits = tuple(self._edit(n, edit, condition) for n, edit in enumerate(self.stage.spec.edit))
@@ -109,14 +115,14 @@ class Resolver:
                 raise RunError(f"{found[0]} was ranked on no prompts, so own_mean has no value", remedy="give a number")
             name, key = sources[0]
             ranking = self.rankings[name]
-            group = ranking.groups[key or condition.owner]
-            if group.mean is None:
+            mean = ranking.groups[key or condition.owner].mean
+            if mean is None:
                 raise RunError(
                     f"'{name}' ({ranking.metric}) reads no activations, so own_mean has no value",
                     remedy="give a number, or rank by another metric",
                 )
             for address in found:
-                means.setdefault(address, float(group.mean[ranking.layers.index(address.layer), address.neuron]))
+                means.setdefault(address, float(mean[ranking.layers.index(address.layer), address.neuron]))
         return means
 
     def _parts(self, ref: NeuronsRef | None) -> Iterator[NeuronsRef]:

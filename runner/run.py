@@ -106,9 +106,7 @@ def run_cell(
             for stage in plan.localize:
                 with folder.ranking(stage.name) as file:
                     data, record = localize_stage(machine, stage, experiment, reporter, file)
-                    file.add("", {"layers": np.array(data.layers)})
-                    if data.baseline_mean is not None and data.baseline_std is not None:
-                        file.add("baseline", {"mean": data.baseline_mean, "std": data.baseline_std})
+                    file.add("", ranking_arrays(data))
                 rankings[stage.name] = data
                 results.stages.append(record)
                 results.left_out += stage.left_out
@@ -410,3 +408,11 @@ def ranking_result(stage: LocalizeStage, data: Any) -> Ranking:
             for address, owners in shared.items()
         ],
     )
+
+
+def ranking_arrays(data: Any) -> dict[str, np.ndarray]:
+    """Give what a ranking has beside its owners: its layers, and mean and std of the baseline."""
+    arrays = {"layers": np.array(data.layers)}
+    if data.baseline_mean is not None:
+        arrays |= {"baseline_mean": data.baseline_mean, "baseline_std": data.baseline_std}
+    return arrays

@@ -27,7 +27,7 @@ __all__ = ["TESTS_FORMAT", "check", "require"]
 TOLERANCES = {torch.float32: (2e-5, 2e-3), torch.bfloat16: (0.15, 0.5), torch.float16: (0.05, 0.2)}
 """dtype: limits on relative difference of activations and on |d log p| in nats, between two ways of packing."""
 SITE = "mlp.neurons"
-TESTS_FORMAT = 5
+TESTS_FORMAT = 6
 """Part of the key under which passed tests are kept: raised whenever a test asks something else."""
 
 
@@ -283,6 +283,31 @@ def _freeze(evidence: _Evidence) -> _Verdict:
     return output <= min(nats, moved / 2), output, nats, detail
 
 
+def _stem(evidence: _Evidence) -> _Verdict:
+    """A sweep in the last layer with and without a stem; a model in which they differ is run without."""
+    engine, ids = evidence.engine, evidence.sample.first
+    nats = TOLERANCES[engine.dtype][1]
+    if not engine.stems or engine.mode != "trees":
+        return True, None, None, "not used: later layers of this model need more than the output of earlier ones"
+    last = len(ids) - 1
+    score = ((last, evidence.sample.second[-1]),)
+    factors = (0.0, -1.0, 2.0, 3.0, -2.0, -3.0, 0.5, -0.5)
+    clean = TokenSequence(0, ids, score=score)
+    branches = (TokenSequence(0, ids, factor, last, ((last,),), score=score) for factor in factors)
+    job = Job((clean, *branches))
+
+    def resolve(factor: Hashable) -> Resolved:
+        return Resolved((_edit("scale", engine, float(factor), engine.n_layers - 1),))  # type: ignore[arg-type]
+
+    with_stem = engine.run(job, resolve)
+    engine.stems = False
+    without = engine.run(job, resolve)
+    figure = max(float(abs(a - b).max()) for a, b in zip(with_stem.logps, without.logps, strict=True))
+    engine.stems = figure <= nats
+    detail = "nats between a sweep with and without" if engine.stems else "not used: a sweep moves by more"
+    return True, figure, nats, detail
+
+
 _TESTS: tuple[tuple[str, str, Callable[[_Evidence], _Verdict]], ...] = (
     ("finite", "Is every value a finite number?", _finite),
     ("identity", "Does an edit that changes nothing change nothing?", _identity),
@@ -291,4 +316,5 @@ _TESTS: tuple[tuple[str, str, Callable[[_Evidence], _Verdict]], ...] = (
     ("packing", "Do packed prompts give what single prompts give?", _packing),
     ("site", "Is the site the input of the down projection?", _site),
     ("freeze", "Does a frozen component hold its value?", _freeze),
+    ("stem", "May layers before an edit be run once for all conditions?", _stem),
 )

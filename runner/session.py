@@ -83,6 +83,8 @@ def run_all(
             except (ModelError, RunError) as error:
                 if not several:
                     raise
+                if machine is not None:
+                    machine.rest()  # the error that is kept holds on to it
                 error.cause = f"[{n}/{len(loaded.cells)}] {cell.label}: {error.cause}"
                 ended.troubles.append(error)
     return ended

@@ -97,8 +97,8 @@ def localize_stage(
         ranked[owner].prompts = [stage.prompts[i].text.text for i in stage.groups[owner]]
         data.groups[owner] = ranked[owner]
     spent.recomputed = missing if len(missing) < len(stage.groups) else []
-    record = stage_record(stage.name, machine, stage.job, spent, reused=not missing)
-    reporter.done(stage.name, reused=not missing, note=record.note)
+    record = stage_record(stage.name, machine, stage.job, spent, reused=not spent.tokens)
+    reporter.done(stage.name, reused=not spent.tokens, note=record.note)
     return data, record
 
 

@@ -6,7 +6,7 @@ tree without conditions, the stem, and what comes out of them is handed to every
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,20 +40,27 @@ def takes_stems(config: Any) -> bool:
     return not getattr(text, "num_kv_shared_layers", 0) and not hasattr(text, "altup_num_inputs")
 
 
-def layers_before_edits(job: Job, resolve: Resolve | None, passes: Sequence[Pass], n_layers: int) -> int:
+def layers_before_edits(
+    job: Job,
+    resolve: Resolve | None,
+    passes: Sequence[Pass],
+    n_layers: int,
+    layer_of: Callable[[str, int], int],
+) -> int:
     """Count the layers that no condition of a job touches and no value is read in; 0 where a stem is not worth it.
 
-    For the job as a whole: what a row is run with must not decide how it is run.
+    For the job as a whole, so that the rows of a pass do not decide how one of them is run. ``layer_of``: the block
+    that holds a site of a layer, below 0 for what comes before all blocks.
     """
     conditions = {s.condition for s in job.sequences if s.condition is not CLEAN}
     if not conditions or resolve is None or any(s.generate for s in job.sequences):
         return 0  # decoding needs the keys and values of every layer
-    first = min(job.layers, default=n_layers) if job.sites else n_layers
+    first = min((layer_of(site, layer) for site in job.sites for layer in job.layers), default=n_layers)
     for condition in conditions:
         plan = resolve(condition)
-        first = min([first, *(edit.layer for edits in plan.edits for edit in edits)])
-        first = min([first, *(layer for _, layer in (plan.held.places if plan.held is not None else ()))])
-        if not first:
+        first = min([first, *(layer_of(edit.site, edit.layer) for edits in plan.edits for edit in edits)])
+        first = min([first, *(layer_of(*place) for place in (plan.held.places if plan.held is not None else ()))])
+        if first <= 0:
             return 0
     nodes = sum(batch.n_nodes for batch in passes)
     saved = first * (nodes - count_nodes([s.ids for s in job.sequences]))

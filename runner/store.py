@@ -14,6 +14,7 @@ there. Reading goes through :func:`load`, which knows all of these places.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -61,23 +62,23 @@ class RankingFile:
 
     def __enter__(self) -> RankingFile:
         """Begin the file. Raises DiskFull."""
-        with refusals(self.path, REMEDY):
+        with refusals(self.path, REMEDY), contextlib.ExitStack() as stack:
             self.path.parent.mkdir(exist_ok=True)
-            with contextlib.ExitStack() as stack:
-                stack.enter_context(refusals(self.path, REMEDY))
-                scratch = stack.enter_context(whole(self.path))
-                self._archive = stack.enter_context(zipfile.ZipFile(scratch, "w"))
-                self._stack = stack.pop_all()
+            scratch = stack.enter_context(whole(self.path))
+            self._archive = stack.enter_context(zipfile.ZipFile(scratch, "w"))
+            self._stack = stack.pop_all()
         return self
 
     def add(self, owner: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Write the arrays of one owner, or of the baseline, or of no one (an owner without a name)."""
+        """Write the arrays of one owner, or with an empty name those of the ranking. Raises DiskFull."""
         import numpy as np
 
         assert self._archive is not None
-        for name, array in arrays.items():
-            with self._archive.open(f"{owner}/{name}.npy" if owner else f"{name}.npy", "w", force_zip64=True) as entry:
-                np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
+        with refusals(self.path, REMEDY):
+            for name, array in arrays.items():
+                place = f"{owner}/{name}.npy" if owner else f"{name}.npy"
+                with self._archive.open(place, "w", force_zip64=True) as entry:
+                    np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
         self._names[owner] = list(arrays)
 
     def load(self, owner: str) -> dict[str, npt.NDArray[Any]]:
@@ -101,7 +102,8 @@ class RankingFile:
     ) -> None:
         """Give the file its name, or remove it after an error."""
         self._archive = None
-        self._stack.__exit__(kind, error, trace)
+        with refusals(self.path, REMEDY):  # closing the archive writes, after an error too
+            self._stack.__exit__(kind, error, trace)
 
 
 class RunFolder:
@@ -175,7 +177,7 @@ class RunFolder:
 
     def ranking(self, name: str) -> RankingFile:
         """Begin ``rankings/<name>.npz``, to be used in a ``with`` block that ends when it is written."""
-        return RankingFile(self.path / "rankings" / f"{slug(name)}.npz")
+        return RankingFile(self.path / "rankings" / ranking_name(name))
 
     def table(self, axes: Mapping[str, Sequence[float | str]], measures: Sequence[str]) -> LongTable:
         """Begin the long table of the run, with a column for every sweep and measure of all interventions."""
@@ -222,6 +224,14 @@ class RunFolder:
 def slug(name: str) -> str:
     """Make a name that every file system takes: letters and digits of any script, ``.``, ``-`` and ``_``."""
     return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "run"
+
+
+def ranking_name(name: str) -> str:
+    """Name a ranking's file: no two names have one file, on file systems that know no capitals either."""
+    plain = slug(name)
+    if plain.lower() == name:
+        return f"{plain}.npz"
+    return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}.npz"
 
 
 def dump(results: Results) -> str:
@@ -281,7 +291,7 @@ def read_ranking(folder: Path, name: str) -> dict[str, npt.NDArray[np.generic]]:
 
     import numpy as np
 
-    path = locate(folder) / "rankings" / f"{slug(name)}.npz"
+    path = locate(folder) / "rankings" / ranking_name(name)
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {key: arrays[key] for key in arrays.files}

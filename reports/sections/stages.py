@@ -17,7 +17,7 @@ def build(results: Results) -> Section:
         Column("distinct", "number", "all there is to run"),
         Column("passes", "number"),
         Column("run now", "number", "the rest was known"),
-        Column("memory", "number", "beside the weights"),
+        Column("memory", "number", "most so far, beside the weights"),
         Column("time", "number"),
     ]
     rows = []

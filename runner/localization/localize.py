@@ -84,7 +84,12 @@ def rank_owners(
         found = {owner: _score(stage, owner, moments.of(n), against) for n, owner in enumerate(part)}
         for owner, group in found.items():
             best = [divmod(int(flat), group.score.shape[1]) for flat in group.best(KEPT)]
-            values = table.columns(owner, best) if table else _read_again(engine, stage, owner, best)
+            if table is not None:
+                values = table.columns(owner, best)
+            else:
+                values, again = _read_again(engine, stage, owner, best, progress)
+                outcome.nodes += again.nodes
+                outcome.notes += again.notes
             group.values = {(stage.layers[layer], neuron): column for (layer, neuron), column in values.items()}
         yield found, outcome
 
@@ -215,8 +220,12 @@ def require_one_width(engine: Engine, site: str, layers: Sequence[int]) -> None:
 
 
 def _read_again(
-    engine: Engine, stage: LocalizeStage, owner: str, neurons: Sequence[tuple[int, int]]
-) -> dict[tuple[int, int], list[float]]:
+    engine: Engine,
+    stage: LocalizeStage,
+    owner: str,
+    neurons: Sequence[tuple[int, int]],
+    progress: Callable[[int], None] | None,
+) -> tuple[dict[tuple[int, int], list[float]], Outcome]:
     """Read some (layer, neuron) on an owner's prompts, whose values were too many to be kept the first time."""
     members = stage.groups[owner]
     site = stage.job.sites[0]
@@ -231,12 +240,12 @@ def _read_again(
             read = reading.values[site][layers.index(layer)]
             column[reading.sequence] = read[:, neuron].float().cpu().numpy()
 
-    engine.run(job, on_values=keep)
-    return {place: _digits(column) for place, column in values.items()}
+    outcome = engine.run(job, on_values=keep, progress=progress)
+    return {place: _digits(column) for place, column in values.items()}, outcome
 
 
 def _digits(values: Floats) -> list[float]:
-    """Give float32 values with the digits they have, for a document of a thousand owners is mostly these."""
+    """Give values with seven digits, for a document of a thousand owners is mostly these."""
     return [float(f"{value:.7g}") for value in values]
 
 

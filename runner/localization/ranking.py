@@ -111,7 +111,8 @@ class RankingData:
         Raises :class:`RunError` for a rank that the ranking does not have.
         """
         group = self.groups[key]
-        n, width = group.score.size, group.score.shape[1]
+        score = group.score
+        n, width = score.size, score.shape[1]
         if max(abs(first), abs(last)) > n:
             raise RunError(
                 f"'{self.name}' ranks {n:,} neurons; there is no rank {max(abs(first), abs(last)):,}",
@@ -137,8 +138,9 @@ class RankingData:
     def rank_of(self, key: str, address: Address) -> tuple[int, float]:
         """Give the rank (1 = best) and score of an address in one owner's ranking."""
         group = self.groups[key]
-        own = float(group.score[self.layers.index(address.layer), address.neuron])
-        return int((group.score > own).sum()) + 1, own
+        score = group.score
+        own = float(score[self.layers.index(address.layer), address.neuron])
+        return int((score > own).sum()) + 1, own
 
 
 def dominance_of(scores: Floats, neuron: int) -> float | None:

@@ -144,6 +144,8 @@ def test_works_have_the_sizes_they_promise() -> None:
     made = {name: maker(tokenizer(), cells) for name, maker in works.WORKS.items() if name != "localise-100x100"}
     sizes = {name: len(work.prompts) for name, work in made.items()}
     assert sizes == {
+        "localise-nested": 128,
+        "localise-shared": 128,
         "localise-8x16": 128,
         "localise-8x100": 800,
         "sweep-early": 672,

@@ -460,6 +460,19 @@ def test_blocks_attend_as_the_mask_says(seed, n_rows, window, kv_heads):
     torch.testing.assert_close(found, dense)
 
 
+def test_long_prompts_get_dense_attention(monkeypatch):
+    """A block of a long prompt has as many keys as the prompt is long, and gathering them would take memory."""
+    calls = []
+    whole = TreeBlocks.attend
+    monkeypatch.setattr(TreeBlocks, "attend", lambda self, *a, **k: calls.append(1) or whole(self, *a, **k))
+    engine = Engine(tiny_model("llama", max_position_embeddings=256))
+    for length, used in ((97, False), (96, True)):
+        calls.clear()
+        ids = tuple(i % 40 for i in range(length))
+        engine.run(Job((TokenSequence(0, ids, score=((length - 1, 1),)), TokenSequence(1, ids[:40], score=((9, 1),)))))
+        assert bool(calls) == used
+
+
 @pytest.mark.parametrize("family", ["llama", "qwen2", "gemma3", "mistral_window", "gpt2", "opt", "phi3"])
 def test_models_get_their_attention_block_by_block(family, monkeypatch):
     """By identity of the mask: a library that copied it would silently fall back to dense attention."""

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from runner.bind import Binder
 from runner.compile import compile_plan
 from runner.execute import Engine
-from runner.localization.localize import localize, rank_randomly
+from runner.localization.localize import KEPT, localize, rank_randomly
 from runner.localization.metrics import EPSILON, METRICS, Statistics
 from runner.localization.ranking import GroupData, RankingData
 from runner.plan import LocalizeStage
@@ -111,7 +111,7 @@ def test_values_per_prompt_are_kept_for_the_best_neurons(staged: Staged) -> None
     data, _ = localize(Engine(model()), stage)
     values = read_alone(stage, stage.groups["obama"])
     group = data.groups["obama"]
-    assert len(group.values) == 20
+    assert len(group.values) == KEPT
     assert next(iter(group.values)) == divmod(int(group.order()[0]), WIDTH)
     for (layer, neuron), kept in group.values.items():
         np.testing.assert_allclose(kept, values[:, layer, neuron], rtol=1e-3, atol=1e-5)

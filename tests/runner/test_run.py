@@ -211,7 +211,7 @@ def test_an_interrupted_intervention_keeps_the_questions_that_were_finished(
     import runner.execute as execute
     from runner.program import Limits
 
-    monkeypatch.setattr("runner.budget.default_limits", lambda device: Limits(64, 64, 1))
+    monkeypatch.setattr("runner.budget.default_limits", lambda *_: Limits(64, 64, 1))
     whole = execute.Engine._run_pass
     passes = []
 

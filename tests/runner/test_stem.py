@@ -8,6 +8,7 @@ import torch
 
 from runner.execute import Engine
 from runner.program import Held, Job, Limits, NeuronEdit, Resolved, TokenSequence, pack
+from runner.selfcheck import check
 from runner.stem import layers_before_edits
 from tests.oracle import Edit, run_alone
 from tests.tiny import TINY, tiny_model
@@ -81,7 +82,8 @@ def test_a_stem_is_left_out_where_it_would_change_what_is_asked(stems):
     engine.run(job, edits_of(2), mode="padded")
     assert stems == []
     few = Job(job.sequences[:1] + job.sequences[8:9])
-    assert layers_before_edits(few, edits_of(1), pack(few, engine.limits), 100) == 0, "nothing much would be saved"
+    saved = layers_before_edits(few, edits_of(1), pack(few, engine.limits), 100, lambda _, layer: layer)
+    assert saved == 0, "nothing much would be saved"
 
 
 def test_a_freeze_counts_as_an_edit(stems):
@@ -118,3 +120,26 @@ def test_rows_with_a_stem_have_the_bits_of_rows_alone():
         one = Engine(model, limits=Limits(32, 32, 1)).run(sweep(), edits_of(2))
         many = Engine(model, limits=Limits(32, 1024, 64)).run(sweep(), edits_of(2))
         np.testing.assert_array_equal(np.concatenate(one.logps), np.concatenate(many.logps))
+
+
+def test_an_edit_before_all_blocks_leaves_no_stem(stems):
+    """The nominal layer of a module named by its path says nothing about where it is."""
+    model = tiny_model("llama")
+
+    def resolve(factor):
+        return Resolved(((NeuronEdit("scale", "path:model.embed_tokens", 2, (1, 2, 5), (factor,) * 3),),))
+
+    with_stem = Engine(model).run(sweep(), resolve)
+    without = Engine(model, stems=False).run(sweep(), resolve)
+    np.testing.assert_array_equal(np.concatenate(with_stem.logps), np.concatenate(without.logps))
+    assert stems == []
+
+
+def test_a_model_that_a_stem_would_change_is_run_without(monkeypatch):
+    prompts = [(3, 9, 14, 7, 21, 33, 8), (3, 9, 14, 7, 40, 12)]
+    engine = Engine(tiny_model("llama"))
+    assert next(t for t in check(engine, prompts) if t.name == "stem").figure < 1e-4 and engine.stems
+    whole = Engine._stem
+    monkeypatch.setattr(Engine, "_stem", lambda self, stem, shape: whole(self, stem, shape) * 1.5)
+    test = next(t for t in check(engine, prompts) if t.name == "stem")
+    assert not engine.stems and "not used" in test.detail and test.figure > test.limit

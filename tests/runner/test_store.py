@@ -320,3 +320,20 @@ def test_a_damaged_ranking_or_table_is_named(tmp_path: Path) -> None:
 def test_the_document_is_json_that_a_person_can_read(tmp_path: Path) -> None:
     text = (finished(tmp_path, "x") / "results.json").read_text()
     assert text.startswith('{\n "format": 1') and json.loads(text)["name"] == "trump"
+
+
+def test_names_that_look_alike_have_rankings_of_their_own(tmp_path: Path) -> None:
+    names = ["z score", "z-score", "cell", "Cell", "a/b", "..", "baseline"]
+    with RunFolder.create(tmp_path, "one", HASH) as folder:
+        files = []
+        for n, name in enumerate(names):
+            with folder.ranking(name) as file:
+                file.add("", {"layers": np.array([n])})
+                file.add("baseline", {"score": np.full(2, n)})
+                file.add("../x/y", {"score": np.full(2, -n)})
+                assert file.load("baseline")["score"][0] == n, "while it is written"
+            files.append(file)
+        for n, (name, file) in enumerate(zip(names, files, strict=True)):
+            assert file.load("baseline")["score"][0] == n and file.load("../x/y")["score"][0] == -n
+            assert read_ranking(folder.path, name)["layers"][0] == n
+        assert len({file.path.name.lower() for file in files}) == len(names)

@@ -8,9 +8,9 @@ from typing import Any
 
 __all__ = ["give_back_freed_memory", "keep_freed_memory"]
 
-MAP_ABOVE = 256 << 20
+MAP_ABOVE = 64 << 20
 """Single results from this size on are given back to the system when they are freed."""
-KEEP = 512 << 20
+KEEP = 128 << 20
 """Freed bytes that the process keeps for the next result."""
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # mallopt parameters of malloc.h
 

@@ -33,7 +33,7 @@ __all__ = [
 
 CPU_BYTES = 1 << 30
 """What a pass may take beside the weights on a CPU."""
-CPU_READING = 192 << 20
+CPU_READING = 96 << 20
 """What statistics and the values of a round may take there, beside a quarter of the weights."""
 GPU_SHARE = 0.25
 """What a pass may take of a GPU's memory."""

@@ -7,6 +7,7 @@ vocabulary projection is done outside, at the nodes that are scored and nowhere 
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -212,6 +213,24 @@ class Engine:
         before = 0
         if self.stems and not chained:
             before = layers_before_edits(job, resolve, queue, self.n_layers, self._layer_of)
+        with _collecting() as collect:
+            self._passes(job, queue, resolve, outcome, on_values, progress, chained, before, collect)
+        outcome.seconds = time.perf_counter() - started
+        return outcome
+
+    def _passes(
+        self,
+        job: Job,
+        queue: list[Pass],
+        resolve: Resolve | None,
+        outcome: Outcome,
+        on_values: Callable[[Reading], None] | None,
+        progress: Callable[[int], None] | None,
+        chained: bool,
+        before: int,
+        collect: Callable[[], int],
+    ) -> None:
+        """Run passes until none is left; one that fails is put back in smaller parts."""
         done = outcome.done
         alone_already: set[int] = set()
         while queue:
@@ -249,10 +268,10 @@ class Engine:
                 alone = sorted({*bad, *twins})
                 singles = pack(subset(job, alone), self.limits, "one by one")
                 queue = [_renumber(p, alone) for p in singles] + queue
+            reading = None
+            collect()
             if progress is not None:
                 progress(batch.n_nodes)
-        outcome.seconds = time.perf_counter() - started
-        return outcome
 
     @staticmethod
     def blank(job: Job) -> Outcome:
@@ -541,6 +560,20 @@ class Engine:
         texts = continue_greedily(self.model, cache, rows.ids.shape, paths, token, lengths)
         for i, text in zip(wanted, texts, strict=True):
             outcome.generated[i] = text
+
+
+@contextmanager
+def _collecting() -> Iterator[Callable[[], int]]:
+    """Lend a quick garbage collection for the end of each pass.
+
+    A trace leaves cycles behind that hold every value it has seen; waiting for the collector's own time would hold
+    those of many passes. What is there before the job (plan, model, libraries) is left out, so that it takes no time.
+    """
+    gc.freeze()
+    try:
+        yield gc.collect
+    finally:
+        gc.unfreeze()
 
 
 def _by_condition(job: Job, nodes: Mapping[int, np.ndarray]) -> dict[Hashable, list[int]]:

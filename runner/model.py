@@ -92,6 +92,7 @@ class Machine:
         self._engine: Engine | None = None
         self._widths: dict[tuple[str, int], int] = {}
         self._limits: Limits | None = None
+        self._identity: dict[str, Any] | None = None
         self._costs: dict[tuple[int, Mode], tuple[Job, Cost]] = {}
 
     # -- what the plan needs --------------------------------------------------------------------------------
@@ -158,6 +159,11 @@ class Machine:
 
     def identity(self) -> dict[str, Any]:
         """Give what determines a forward pass: files, number format, device, attention and versions."""
+        if self._identity is None:  # asked for once for every question
+            self._identity = self._identify()
+        return self._identity
+
+    def _identify(self) -> dict[str, Any]:
         return {
             "engine": ENGINE_FORMAT,
             "files": self.files.file_hashes(),

@@ -88,7 +88,7 @@ def difference(a: Figures, b: Figures) -> tuple[float, str, int]:
 @click.command()
 @click.option("--model", default="smollm2-135m", show_default=True)
 @click.option("--dtype", default="float32", show_default=True)
-@click.option("--memory", default="130MB,300MB,2GB", show_default=True, help="Amounts of memory, with commas.")
+@click.option("--memory", default="160MB,300MB,2GB", show_default=True, help="Amounts of memory, with commas.")
 @click.option("--modes", default="padded,one by one", show_default=True, help="Other ways of packing, with commas.")
 def main(model: str, dtype: str, memory: str, modes: str) -> None:
     """Compare the figures of three specs under every way of packing and several amounts of memory."""

@@ -55,8 +55,6 @@ def stage_record(name: str, machine: Machine, job: Job, spent: Spent, *, reused:
     """Make the record of a stage: what its job is, and what was run of it."""
     counted = machine.cost(job)
     notes = [note] if note else list(spent.notes)
-    if spent.recomputed:
-        notes.insert(0, f"run again: {_listed(spent.recomputed)}; the rest reused")
     if spent.tokens and machine.short_rows:
         notes.append(f"rows of {machine.limits.row_nodes} tokens for want of memory: last digits may differ")
     estimated, used = machine.memory_seen() if spent.tokens else (None, None)
@@ -80,6 +78,10 @@ def stage_record(name: str, machine: Machine, job: Job, spent: Spent, *, reused:
     )
 
 
-def _listed(names: Sequence[str], most: int = 3) -> str:
+def run_again(names: Sequence[str], most: int = 3) -> str:
+    """Say in words which parts of a stage were run where the others were known; nothing where all or none were."""
+    if not names:
+        return ""
     shown = ", ".join(f'"{name}"' for name in names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"run again: {shown}{rest}; the rest reused"

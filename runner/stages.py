@@ -29,7 +29,7 @@ from runner.model import Machine
 from runner.plan import AskStage, LocalizeStage, MeanStage
 from runner.program import CLEAN, Job, subset
 from runner.resolve import Resolver
-from runner.run_types import Reporter, Spent, stage_record
+from runner.run_types import Reporter, Spent, run_again, stage_record
 from specs.language.experiment import Experiment
 from specs.language.results import Stage
 
@@ -98,8 +98,12 @@ def localize_stage(
         data.groups[owner] = ranked[owner]
     spent.recomputed = missing if len(missing) < len(stage.groups) else []
     record = stage_record(stage.name, machine, stage.job, spent, reused=not spent.tokens)
-    reporter.done(stage.name, reused=not spent.tokens, note=record.note)
+    reporter.done(stage.name, reused=not spent.tokens, note=_words(record))
     return data, record
+
+
+def _words(record: Stage) -> str:
+    return "; ".join(part for part in (run_again(record.recomputed), record.note) if part)
 
 
 def _filed(file: RankingFile, owner: str, group: GroupData) -> GroupData:
@@ -234,7 +238,7 @@ def ask_stage(machine: Machine, stage: AskStage, resolver: Resolver, reporter: R
     if len(missing) < len(questions):
         spent.recomputed = [_prompt(machine, stage.job, questions[group]) for group in missing]
     record = stage_record(stage.name, machine, stage.job, spent, reused=not missing)
-    reporter.done(stage.name, reused=not missing, note=record.note)
+    reporter.done(stage.name, reused=not missing, note=_words(record))
     return outcome, record
 
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from runner.run_types import run_again
 from runner.tables import print_rows
 from specs.language.results import InterventionResult, Ranking, Results, Summary
 
@@ -41,7 +42,7 @@ def print_summary(console: Console, results: Results, paths: dict[str, str]) -> 
         console.print(f"reused from earlier runs: {', '.join(reused)}", style="dim", highlight=False)
     for stage in results.stages:
         if stage.recomputed:
-            console.print(f"{stage.name}: {stage.note}", style="dim", highlight=False)
+            console.print(f"{stage.name}: {run_again(stage.recomputed)}", style="dim", highlight=False)
     fresh = sum(s.run_tokens or 0 for s in results.stages)
     console.print(f"{fresh:,} tokens run in {results.seconds:.1f} s", style="dim", highlight=False)
     for label, path in paths.items():

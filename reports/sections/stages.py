@@ -22,7 +22,9 @@ def build(results: Results) -> Section:
     ]
     rows = []
     for stage in results.stages:
-        note = ", ".join(part for part in (stage.mode if stage.mode != "trees" else "", stage.note) if part)
+        # A document lists what was run again; here the number is enough, for the column is narrow on a phone.
+        again = f"{len(stage.recomputed)} parts run again, the rest reused" if stage.recomputed else ""
+        note = ", ".join(part for part in (stage.mode if stage.mode != "trees" else "", again, stage.note) if part)
         rows.append(
             [
                 Cell(formats.visible(stage.name), formats.visible(note)),

@@ -48,7 +48,7 @@ class Described:
 WAYS: Mapping[str, Described] = {
     "run-spec": Described("run-spec", "run_spec"),
     "nnsight": Described("nnsight, one prompt per trace", "nnsight_single"),
-    "hooks": Described("plain hooks, one prompt at a time", "hooks_single"),
+    "hooks": Described("plain hooks, one prompt at a time", "hooks_padded", option="single"),
     "batch": Described("one padded batch, plain hooks", "hooks_padded", option="one", least=100_000),
     "padded": Described("padded batches sorted by length, plain hooks", "hooks_padded", least=256),
     "lens": Described("TransformerLens, one prompt at a time", "transformer_lens", "transformer-lens", "single"),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.ways import Loading
-from benchmarks.ways.plain import Batches, ends_of, load_plain, log_probability, owners, scores, statistics
+from benchmarks.ways.plain import InBatches, ends_of, load_plain, log_probability, owners, scores, statistics
 from benchmarks.work import Arrays, Prompt, Work, until_end
 
 SIZES = (32, 64)
@@ -19,31 +19,13 @@ SIZES = (32, 64)
 Held = dict[tuple[str, int], Tensor]
 
 
-class HooksPadded:
+class HooksPadded(InBatches):
     """A model with hooks, given right-padded batches of prompts of similar length."""
 
     def __init__(self, model: Any, sizes: Sequence[int] = SIZES) -> None:
+        super().__init__(sizes)
         self.model = model
-        self.batches = Batches(sizes)
         self.blocks: Any = model.model.layers
-
-    def tune(self, work: Work) -> str:
-        """Choose the batch size that is faster on this work."""
-        return self.batches.tune(lambda: self.run(work))
-
-    @torch.inference_mode()
-    def run(self, work: Work) -> Arrays:
-        """Do the work once."""
-        if work.kind == "localise":
-            return self._localise(work)
-        if work.kind == "generate":
-            return self._generate(work)
-        if work.kind == "freeze":
-            return self._freeze(work)
-        found = torch.zeros(len(work.prompts))
-        for members in self.batches.of([len(p.ids) for p in work.prompts]):
-            found[members] = self._asked([work.prompts[i] for i in members])
-        return scores([found])
 
     def _localise(self, work: Work) -> Arrays:
         values = torch.empty(
@@ -61,6 +43,9 @@ class HooksPadded:
                     hooks.callback(block.mlp.down_proj.register_forward_pre_hook(hook).remove)
                 self.model.model(input_ids=ids, attention_mask=mask, use_cache=False)
         return statistics(values, owners(work))
+
+    def _edited(self, batch: Sequence[Prompt]) -> Tensor:
+        return self._asked(batch)
 
     def _asked(self, batch: Sequence[Prompt], held: Held | None = None, free_layer: int = -1) -> Tensor:
         """Run the body under the edits, and the head at the last positions."""
@@ -177,5 +162,5 @@ def padded(prompts: Sequence[Sequence[int]], *, left: bool = False) -> tuple[Ten
 
 
 def make(loading: Loading, option: str = "") -> HooksPadded:
-    """Load the model; with ``option`` one, all prompts make one batch."""
-    return HooksPadded(load_plain(loading), (1 << 30,) if option == "one" else SIZES)
+    """Load the model; with ``option`` ``one`` all prompts make one batch, with ``single`` each is by itself."""
+    return HooksPadded(load_plain(loading), {"one": (1 << 30,), "single": (1,)}.get(option, SIZES))

@@ -5,49 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import nnsight
-import numpy as np
 import torch
 from torch import Tensor
 
 from benchmarks.ways import Loading
-from benchmarks.ways.plain import edited, ends_of, load_plain, log_probability, owners, scores, statistics
-from benchmarks.work import Arrays, Prompt, Work, until_end
+from benchmarks.ways.plain import OneByOne, edited, load_plain, log_probability
+from benchmarks.work import Prompt
 
 
-class NnsightSingle:
+class NnsightSingle(OneByOne):
     """A traced model, given one prompt at a time."""
 
     def __init__(self, model: Any) -> None:
-        self.model = model
+        super().__init__(model)
         self.traced: Any = nnsight.NNsight(model)
         self.layers: Any = self.traced.model.layers
-
-    def tune(self, work: Work) -> str:
-        """Run once; there is nothing to choose."""
-        self.run(work)
-        return ""
-
-    @torch.inference_mode()
-    def run(self, work: Work) -> Arrays:
-        """Do the work once."""
-        if work.kind == "localise":
-            values = torch.stack([self._neurons(p) for p in work.prompts])
-            return statistics(values, owners(work))
-        if work.kind == "sweep":
-            return scores([self._asked(p) for p in work.prompts])
-        if work.kind == "generate":
-            ends = ends_of(self.model)
-            texts = [until_end(self._continued(p, work.n_new), ends, work.n_new) for p in work.prompts]
-            return {"tokens": np.array(texts, dtype=np.int64)}
-        found: list[Tensor] = []
-        kept: dict[tuple[str, int], Tensor] = {}
-        for p in work.prompts:
-            if p.edit is None and not p.frozen:
-                logp, kept = self._clean(p)
-                found.append(logp)
-            else:
-                found.append(self._held(p, kept, work.free_layer) if p.frozen else self._asked(p))
-        return scores(found)
 
     def _neurons(self, p: Prompt) -> Tensor:
         """Read the input of every down projection at the name, and stop before the vocabulary."""

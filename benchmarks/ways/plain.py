@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.ways import Loading
-from benchmarks.work import Arrays, Edit, Work
+from benchmarks.work import Arrays, Edit, Prompt, Work, until_end
 
 
 def load_plain(loading: Loading) -> Any:
@@ -60,6 +60,98 @@ def log_probability(logits: Tensor, answer: Tensor) -> Tensor:
 def scores(found: list[Tensor]) -> Arrays:
     """Put log probabilities together as the result of a work."""
     return {"logp": np.concatenate([f.reshape(-1).double().numpy() for f in found])}
+
+
+class OneByOne:
+    """A way that does every work prompt by prompt; its methods say how one prompt is done."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def tune(self, work: Work) -> str:
+        """Run once; there is nothing to choose."""
+        self.run(work)
+        return ""
+
+    @torch.inference_mode()
+    def run(self, work: Work) -> Arrays:
+        """Do the work once."""
+        if work.kind == "localise":
+            values = torch.stack([self._neurons(p) for p in work.prompts])
+            return statistics(values, owners(work))
+        if work.kind == "sweep":
+            return scores([self._asked(p) for p in work.prompts])
+        if work.kind == "generate":
+            ends = ends_of(self.model)
+            texts = [until_end(self._continued(p, work.n_new), ends, work.n_new) for p in work.prompts]
+            return {"tokens": np.array(texts, dtype=np.int64)}
+        found: list[Tensor] = []
+        kept: Any = None
+        for p in work.prompts:
+            if p.edit is None and not p.frozen:
+                logp, kept = self._clean(p)
+                found.append(logp)
+            else:
+                found.append(self._held(p, kept, work.free_layer) if p.frozen else self._asked(p))
+        return scores(found)
+
+    def _neurons(self, p: Prompt) -> Tensor:
+        """Read every neuron of every layer at the name: ``[n_layers, width]``."""
+        raise NotImplementedError
+
+    def _asked(self, p: Prompt) -> Tensor:
+        """Give the log probability of the answer under the edit."""
+        raise NotImplementedError
+
+    def _continued(self, p: Prompt, n_new: int) -> list[int]:
+        """Give the greedy tokens after the edited prompt."""
+        raise NotImplementedError
+
+    def _clean(self, p: Prompt) -> tuple[Tensor, Any]:
+        """Ask without an edit, and keep what later runs are held at."""
+        raise NotImplementedError
+
+    def _held(self, p: Prompt, kept: Any, free_layer: int) -> Tensor:
+        """Ask with every output held at what was kept, but for the MLP's of one layer."""
+        raise NotImplementedError
+
+
+class InBatches:
+    """A way that does every work in batches; its methods say how a batch, or all batches of a work, are done."""
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self.batches = Batches(sizes)
+
+    def tune(self, work: Work) -> str:
+        """Choose the batch size that is faster on this work."""
+        return self.batches.tune(lambda: self.run(work))
+
+    @torch.inference_mode()
+    def run(self, work: Work) -> Arrays:
+        """Do the work once."""
+        if work.kind == "localise":
+            return self._localise(work)
+        if work.kind == "generate":
+            return self._generate(work)
+        if work.kind == "freeze":
+            return self._freeze(work)
+        found = torch.zeros(len(work.prompts))
+        for members in self.batches.of([len(p.ids) for p in work.prompts]):
+            found[members] = self._edited([work.prompts[i] for i in members])
+        return scores([found])
+
+    def _localise(self, work: Work) -> Arrays:
+        raise NotImplementedError
+
+    def _generate(self, work: Work) -> Arrays:
+        raise NotImplementedError
+
+    def _freeze(self, work: Work) -> Arrays:
+        raise NotImplementedError
+
+    def _edited(self, batch: Sequence[Prompt]) -> Tensor:
+        """Give the log probabilities of a batch's answers under their edits."""
+        raise NotImplementedError
 
 
 class Batches:

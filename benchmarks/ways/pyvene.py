@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pyvene  # type: ignore[import-not-found]
 import torch
 from torch import Tensor
 
 from benchmarks.ways import Loading
-from benchmarks.ways.plain import edited, ends_of, load_plain, log_probability, owners, scores, statistics
-from benchmarks.work import Arrays, Edit, Prompt, Work, until_end
+from benchmarks.ways.plain import OneByOne, edited, load_plain, log_probability
+from benchmarks.work import Edit, Prompt
 
 
 class EditNeuron(pyvene.ConstantSourceIntervention):  # type: ignore[misc]
@@ -36,43 +35,16 @@ class Put(pyvene.ConstantSourceIntervention):  # type: ignore[misc]
         return self.kept.view_as(base)
 
 
-class Pyvene:
+class Pyvene(OneByOne):
     """A model, and the intervenable models made of it, each made once."""
 
     def __init__(self, model: Any) -> None:
-        self.model = model
+        super().__init__(model)
         self.n_layers = len(model.model.layers)
         self.editors: dict[int, tuple[EditNeuron, Any]] = {}
         self.collector: Any = None
         self.keeper: Any = None
         self.holders: dict[tuple[int | None, int], tuple[EditNeuron, list[Put], Any]] = {}
-
-    def tune(self, work: Work) -> str:
-        """Run once; there is nothing to choose."""
-        self.run(work)
-        return ""
-
-    @torch.inference_mode()
-    def run(self, work: Work) -> Arrays:
-        """Do the work once."""
-        if work.kind == "localise":
-            values = torch.stack([self._neurons(p) for p in work.prompts])
-            return statistics(values, owners(work))
-        if work.kind == "generate":
-            ends = ends_of(self.model)
-            texts = [until_end(self._continued(p, work.n_new), ends, work.n_new) for p in work.prompts]
-            return {"tokens": np.array(texts, dtype=np.int64)}
-        if work.kind == "sweep":
-            return scores([self._asked(p) for p in work.prompts])
-        found: list[Tensor] = []
-        kept: list[Tensor] = []
-        for p in work.prompts:
-            if p.edit is None and not p.frozen:
-                logp, kept = self._clean(p)
-                found.append(logp)
-            else:
-                found.append(self._held(p, kept, work.free_layer) if p.frozen else self._asked(p))
-        return scores(found)
 
     def _neurons(self, p: Prompt) -> Tensor:
         if self.collector is None:

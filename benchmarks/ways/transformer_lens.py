@@ -11,43 +11,24 @@ from torch import Tensor
 
 from benchmarks.ways import Loading
 from benchmarks.ways.hooks_padded import SIZES, padded
-from benchmarks.ways.plain import Batches, edited, log_probability, owners, scores, statistics
+from benchmarks.ways.plain import InBatches, edited, log_probability, owners, scores, statistics
 from benchmarks.work import Arrays, Prompt, Work, until_end
 
 Hook = tuple[str, Callable[..., Tensor]]
 
 
-class Lens:
+class Lens(InBatches):
     """A bridged model, given batches of one or of many prompts.
 
     The whole model is run, vocabulary included: stopping at a layer leaves out that layer too, and the last is wanted.
     """
 
     def __init__(self, bridge: Any, dtype: torch.dtype, ends: set[int], sizes: Sequence[int]) -> None:
+        super().__init__(sizes)
         self.bridge = bridge
         self.dtype = dtype
         self.ends = ends
-        self.batches = Batches(sizes)
         self.n_layers = int(bridge.cfg.n_layers)
-
-    def tune(self, work: Work) -> str:
-        """Choose the batch size that is faster on this work."""
-        return self.batches.tune(lambda: self.run(work))
-
-    @torch.inference_mode()
-    def run(self, work: Work) -> Arrays:
-        """Do the work once."""
-        if work.kind == "localise":
-            return self._localise(work)
-        if work.kind == "generate":
-            return self._generate(work)
-        if work.kind == "freeze":
-            return self._freeze(work)
-        found = torch.zeros(len(work.prompts))
-        for members in self.batches.of([len(p.ids) for p in work.prompts]):
-            batch = [work.prompts[i] for i in members]
-            found[members] = self._asked(batch, self._edits(batch, [0] * len(batch)))
-        return scores([found])
 
     def _localise(self, work: Work) -> Arrays:
         names = [f"blocks.{n}.mlp.out.hook_in" for n in range(self.n_layers)]
@@ -66,6 +47,9 @@ class Lens:
     def _inputs(self, batch: Sequence[Prompt]) -> dict[str, Any]:
         ids, mask = padded([p.ids for p in batch])
         return {"input": ids} if len(batch) == 1 else {"input": ids, "attention_mask": mask, "padding_side": "right"}
+
+    def _edited(self, batch: Sequence[Prompt]) -> Tensor:
+        return self._asked(batch, self._edits(batch, [0] * len(batch)))
 
     def _asked(self, batch: Sequence[Prompt], hooks: Sequence[Hook]) -> Tensor:
         logits = self.bridge.run_with_hooks(**self._inputs(batch), fwd_hooks=list(hooks), return_type="logits")

@@ -213,65 +213,49 @@ class Engine:
         before = 0
         if self.stems and not chained:
             before = layers_before_edits(job, resolve, queue, self.n_layers, self._layer_of)
+        alone_already: set[int] = set()
         with _collecting() as collect:
-            self._passes(job, queue, resolve, outcome, on_values, progress, chained, before, collect)
+            while queue:
+                batch = queue.pop(0)
+                try:
+                    bad, reading = self._run_pass(job, batch, resolve, outcome, chained, before)
+                except (torch.OutOfMemoryError, RuntimeError) as error:
+                    if not _out_of_memory(error):
+                        raise
+                    parts = halve(batch, job)
+                    if not parts:
+                        raise RunError(
+                            f"one prompt of {batch.n_nodes} tokens does not fit into the memory of {self.device}",
+                            remedy="use a smaller dtype (model.dtype: bfloat16), a shorter prompt or another device",
+                        ) from error
+                    if self.device.type == "cuda":
+                        torch.cuda.empty_cache()
+                    outcome.notes.append(f"out of memory: a pass of {batch.n_nodes} tokens was run in {len(parts)}")
+                    queue = parts + queue
+                    continue
+                if on_values is not None and reading is not None:
+                    # Not within the try: what has been added to a sum must not be added again by a second attempt.
+                    self._hand_over(reading, on_values)
+                # The process keeps what a pass has freed, so that its peak can be seen after it.
+                self.most_bytes = max(self.most_bytes, used_bytes(self.device) - self._resting)
+                outcome.passes += 1
+                outcome.nodes += batch.n_nodes
+                for i in alone_already.intersection(bad):
+                    outcome.done[i] = True  # by itself it is no better
+                bad = [i for i in bad if i not in alone_already]
+                if bad:
+                    alone_already.update(bad)
+                    # A NaN in one branch poisons its whole row: run what the pass held in rows of their own.
+                    twins = {t for i in bad if (t := job.sequences[i].twin) is not None}
+                    alone = sorted({*bad, *twins})
+                    singles = pack(subset(job, alone), self.limits, "one by one")
+                    queue = [_renumber(p, alone) for p in singles] + queue
+                reading = None
+                collect()
+                if progress is not None:
+                    progress(batch.n_nodes)
         outcome.seconds = time.perf_counter() - started
         return outcome
-
-    def _passes(
-        self,
-        job: Job,
-        queue: list[Pass],
-        resolve: Resolve | None,
-        outcome: Outcome,
-        on_values: Callable[[Reading], None] | None,
-        progress: Callable[[int], None] | None,
-        chained: bool,
-        before: int,
-        collect: Callable[[], int],
-    ) -> None:
-        """Run passes until none is left; one that fails is put back in smaller parts."""
-        done = outcome.done
-        alone_already: set[int] = set()
-        while queue:
-            batch = queue.pop(0)
-            try:
-                bad, reading = self._run_pass(job, batch, resolve, outcome, done, chained, before)
-            except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not _out_of_memory(error):
-                    raise
-                parts = halve(batch, job)
-                if not parts:
-                    raise RunError(
-                        f"one prompt of {batch.n_nodes} tokens does not fit into the memory of {self.device}",
-                        remedy="use a smaller dtype (model.dtype: bfloat16), a shorter prompt or another device",
-                    ) from error
-                if self.device.type == "cuda":
-                    torch.cuda.empty_cache()
-                outcome.notes.append(f"out of memory: a pass of {batch.n_nodes} tokens was run in {len(parts)}")
-                queue = parts + queue
-                continue
-            if on_values is not None and reading is not None:
-                # Not within the try: what has been added to a sum must not be added again by a second attempt.
-                self._hand_over(reading, on_values)
-            # The process keeps what a pass has freed, so that its peak can be seen after it.
-            self.most_bytes = max(self.most_bytes, used_bytes(self.device) - self._resting)
-            outcome.passes += 1
-            outcome.nodes += batch.n_nodes
-            for i in alone_already.intersection(bad):
-                done[i] = True  # by itself it is no better
-            bad = [i for i in bad if i not in alone_already]
-            if bad:
-                alone_already.update(bad)
-                # A NaN in one branch poisons its whole row: run what the pass held in rows of their own.
-                twins = {t for i in bad if (t := job.sequences[i].twin) is not None}
-                alone = sorted({*bad, *twins})
-                singles = pack(subset(job, alone), self.limits, "one by one")
-                queue = [_renumber(p, alone) for p in singles] + queue
-            reading = None
-            collect()
-            if progress is not None:
-                progress(batch.n_nodes)
 
     @staticmethod
     def blank(job: Job) -> Outcome:
@@ -287,9 +271,8 @@ class Engine:
         batch: Pass,
         resolve: Resolve | None,
         outcome: Outcome,
-        done: list[bool],
         chained: bool,
-        before: int = 0,
+        before: int,
     ) -> tuple[list[int], Reading | None]:
         """Run one pass and file its scores; give the sequences whose logits were not finite, and what was read."""
         rows = stack_rows(batch.trees, align=not chained)
@@ -298,7 +281,7 @@ class Engine:
         for r, (tree, members) in enumerate(zip(batch.trees, batch.members, strict=True)):
             for path, i in zip(tree.paths, members, strict=True):
                 nodes[i] = path + r * width
-        fresh = [i for i in nodes if not done[i]]
+        fresh = [i for i in nodes if not outcome.done[i]]
         reading = [i for i in fresh if job.sequences[i].read]
         read_position = _joined([np.array(job.sequences[i].read, dtype=np.int64) for i in reading])
         read_sequence = np.repeat(
@@ -322,7 +305,7 @@ class Engine:
             if wants_text:
                 self._generate(job, rows, nodes, wants_text, ends, hidden, cache, outcome)
         for i in set(fresh) - set(bad):
-            done[i] = True
+            outcome.done[i] = True
         return bad, found
 
     def _hand_over(self, reading: Reading, on_values: Callable[[Reading], None]) -> None:

@@ -140,14 +140,16 @@ class Machine:
             self._costs[place] = job, cost(job, pack(job, self.limits, self.mode))
         return self._costs[place][1]
 
-    def memory_seen(self) -> tuple[int | None, int | None]:
-        """Give the bytes that passes and reading may take beside the weights, and the most that was seen."""
-        if self._engine is None:
-            return None, None
-        largest = pass_bytes(
-            self.limits, self.config, self.shape, self.dtype.dtype, self.device.device, self._attention
-        )
-        return largest + self.memory.reading, self._engine.most_bytes
+    @property
+    def estimated_bytes(self) -> int:
+        """What passes and reading may take beside the weights."""
+        dtype, device = self.dtype.dtype, self.device.device
+        return self.memory.reading + pass_bytes(self.limits, self.config, self.shape, dtype, device, self._attention)
+
+    @property
+    def used_bytes(self) -> int | None:
+        """The most that they have been seen to take; None where nothing was run."""
+        return None if self._engine is None else self._engine.most_bytes
 
     def widths(self) -> Mapping[tuple[str, int], int]:
         """Give the number of neurons per layer, at the sites edits may name."""

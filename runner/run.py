@@ -376,9 +376,7 @@ def ranking_result(stage: LocalizeStage, data: Any) -> Ranking:
             n_prompts=group.n_prompts,
             n_candidates=int(score.size),
             neurons=listed,
-            chosen=[str(data.address(int(flat), width)) for flat in best[: data.top]]
-            if data.top <= len(best)
-            else [str(a) for a in data.chosen(owner)],
+            chosen=[str(address) for address in data.chosen(owner)],
             values={
                 str(data.address(data.layers.index(layer) * width + neuron, width)): values
                 for (layer, neuron), values in group.values.items()

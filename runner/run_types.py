@@ -57,7 +57,7 @@ def stage_record(name: str, machine: Machine, job: Job, spent: Spent, *, reused:
     notes = [note] if note else list(spent.notes)
     if spent.tokens and machine.short_rows:
         notes.append(f"rows of {machine.limits.row_nodes} tokens for want of memory: last digits may differ")
-    estimated, used = machine.memory_seen() if spent.tokens else (None, None)
+    estimated, used = (machine.estimated_bytes, machine.used_bytes) if spent.tokens else (None, None)
     if estimated is not None and used is not None and used > estimated:
         notes.append(f"took {used / 1e6:,.0f} MB beside the weights, estimated {estimated / 1e6:,.0f} MB")
     return Stage(

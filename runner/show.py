@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.text import Text
 
 from runner.bind import BoundPrompt
-from runner.budget import pass_bytes
 from runner.plan import AskStage, LocalizeStage, Plan
 from runner.program import Cost, Job
 from runner.tables import print_rows
@@ -115,13 +114,9 @@ def estimate(machine: Machine, costs: Sequence[tuple[str, Cost]]) -> Estimate:
     embedding = machine.skeleton.get_input_embeddings().weight.numel()
     speed = _matrix_speed(machine.shape.d_model, machine.dtype.dtype, machine.device.device)
     tokens = sum(c.distinct_tokens for _, c in costs)
-    attention = machine.shape.attention
-    beside = machine.memory.reading + pass_bytes(
-        machine.limits, machine.config, machine.shape, machine.dtype.dtype, machine.device.device, attention
-    )
     return Estimate(
         seconds=2.0 * (parameters - embedding) * tokens / speed,
-        bytes=parameters * machine.dtype.dtype.itemsize + beside,
+        bytes=machine.weights_bytes + machine.estimated_bytes,
         gigaflops=speed / 1e9,
     )
 

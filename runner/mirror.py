@@ -188,7 +188,7 @@ def _inner(value: Any) -> str:
 
 
 def _quoted(text: str) -> str:
-    plain = re.fullmatch(r"[^\s,:#&*!|>'\"%@`{}\[\]?-][^,:#{}\[\]\n]*|-?[\d.]+(e-?\d+)?", text)
+    plain = re.fullmatch(r"[^\s,:#&*!|>'\"%@`{}\[\]?-][^,:#?{}\[\]\n]*|-?[\d.]+(e-?\d+)?", text)
     return text if plain and text == text.strip() else json.dumps(text, ensure_ascii=False)
 
 

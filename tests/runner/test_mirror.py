@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runner.mirror import (
@@ -196,6 +196,7 @@ def test_names_that_mlflow_cannot_tell_apart_stay_apart() -> None:
 
 
 @given(st.recursive(st.text(), lambda t: st.lists(t) | st.dictionaries(st.text(), t), max_leaves=8))
+@example(["0?"])
 def test_a_value_in_one_line_reads_back_as_it_was(value: object) -> None:
     if isinstance(value, str):
         assert one_line(value) == value

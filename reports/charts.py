@@ -234,6 +234,37 @@ def layer_positions(top: Sequence[dict[str, Any]], n_layers: int, *, clear: bool
     return _sized(chart, "", SMALL, 140)
 
 
+def layer_profile(rows: Sequence[dict[str, Any]], best: int) -> Any:
+    """Draw the score of every layer, with the band of made-up names and the level 1, which is their mean.
+
+    Each row has layer, score, low, high (None without a band) and tip; ``best`` is the layer that is marked.
+    """
+    layers = [row["layer"] for row in rows]
+    x = alt.X(
+        "layer:Q",
+        scale=alt.Scale(domain=[min(layers) - 0.5, max(layers) + 0.5], nice=False),
+        axis=alt.Axis(title=None, values=_layer_ticks(max(layers) + 1), format="d", grid=False),
+    )
+    y = alt.Y("score:Q", scale=alt.Scale(zero=True), axis=alt.Axis(title=None, tickCount=3))
+    base = alt.Chart(inline(rows)).encode(x=x, y=y)
+    banded = [row for row in rows if row["low"] is not None]
+    marked = [row for row in rows if row["layer"] == best]
+    right = best > (min(layers) + max(layers)) * 0.6
+    chart = alt.layer(
+        alt.Chart(inline(banded))
+        .mark_area(color=PALE, opacity=0.45)
+        .encode(x=x, y=alt.Y("low:Q"), y2=alt.Y2("high:Q")),
+        alt.Chart(inline([{"score": 1.0}])).mark_rule(color=RULE).encode(y=y),
+        base.mark_line(color=INK, strokeWidth=1.4),
+        base.mark_point(filled=True, size=14, color=INK, opacity=1).encode(description=alt.Description("tip:N")),
+        alt.Chart(inline(marked)).mark_point(filled=True, size=64, color=ACCENT, opacity=1).encode(x=x, y=y),
+        alt.Chart(inline([{**row, "name": f"L{row['layer']}"} for row in marked]))
+        .mark_text(align="right" if right else "left", dx=-8 if right else 8, fontSize=11, color=INK)
+        .encode(x=x, y=y, text=alt.Text("name:N")),
+    )
+    return _sized(chart, "", SMALL, 140)
+
+
 def figures(results: Results) -> dict[str, bytes]:
     """Draw the pictures that MLflow keeps, as PNG: ``cells_<ranking>`` and ``sweep_<intervention>``.
 

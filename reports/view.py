@@ -42,7 +42,9 @@ class Winner:
     @property
     def stands_out(self) -> bool | None:
         """Whether dominance reaches ``STANDS_OUT``; None when there is none to judge by."""
-        return None if self.dominance is None else self.dominance >= STANDS_OUT
+        if self.dominance is None or self.ranking.unit == "layer":
+            return None
+        return self.dominance >= STANDS_OUT
 
     @property
     def trusted(self) -> bool:
@@ -54,6 +56,8 @@ class Winner:
         """Say in two or three words what the dominance means."""
         if self.neuron is None:
             return "nothing ranked"
+        if self.ranking.unit == "layer":
+            return "steadiest layer"
         if self.dominance is None:
             return "no dominance"
         if self.dominance < STANDS_OUT:
@@ -153,7 +157,7 @@ def headline(results: Results) -> Headline | None:
     owner = _headline_owner(results, intervention)
     if owner is None:
         return None
-    best = next((winner(r, g) for r, g in groups(results) if g.key == owner), None)
+    best = next((winner(r, g) for r, g in groups(results) if g.key == owner and r.unit == "neuron"), None)
     neurons = tuple(intervention.neurons.get(owner, ())) if intervention else ()
     measure = main_measure(intervention) if intervention else None
     effects: tuple[Effect, ...] = ()
@@ -215,7 +219,7 @@ def _headline_intervention(results: Results) -> InterventionResult | None:
 def _headline_owner(results: Results, intervention: InterventionResult | None) -> str | None:
     if intervention is not None and intervention.owners:
         return intervention.owners[0]
-    return next((group.key for _, group in groups(results)), None)
+    return next((group.key for ranking, group in groups(results) if ranking.unit == "neuron"), None)
 
 
 def _headline_values(panel: Panel) -> list[float | str | None]:

@@ -14,7 +14,7 @@ from typing import Literal
 
 from specs.language.conditions import holds, number_text, text
 from specs.language.experiment import Condition, Expectation, Experiment
-from specs.language.references import PROPERTIES, is_measure, parse_address, parse_result_path
+from specs.language.references import PROPERTIES, is_measure, parse_address, parse_layer, parse_result_path
 from specs.language.results import (
     ClaimResult,
     InterventionResult,
@@ -112,6 +112,9 @@ def _wanted_neurons(claim: Condition, results: Results) -> list[frozenset[str]] 
         address = parse_address(value) if isinstance(value, str) else None
         if address is not None:
             wanted.append(frozenset({str(address)}))
+            continue
+        if isinstance(value, str) and parse_layer(value) is not None:
+            wanted.append(frozenset({value.strip()}))
             continue
         other = look_up(str(value), results)
         if other.neurons is None:
@@ -240,6 +243,8 @@ def _in_ranking(path: str, ranking: Ranking) -> Observed:
 
 
 def _figure(group: RankingGroup, name: str) -> float | None:
+    if name == "random_names":
+        return group.random_names
     best: RankedNeuron | None = group.neurons[0] if group.neurons else None
     value = getattr(best, name, None)
     return float(value) if isinstance(value, int | float) else None

@@ -22,9 +22,10 @@ from runner.plan import (
 )
 from runner.program import CLEAN, Job, TokenSequence
 from specs.language.errors import RunError
-from specs.language.experiment import Experiment, Intervention, Localize, Source
+from specs.language.experiment import GRADIENT_METRICS, Experiment, Intervention, Localize, Source
 from specs.language.facts import (
     PromptText,
+    draw,
     entities_of,
     owner_key,
     placeholder_names,
@@ -35,12 +36,14 @@ from specs.language.facts import (
 from specs.language.needs import needed
 from specs.language.references import resolve_layers
 from specs.language.results import LeftOut
+from specs.language.shipped import shipped_list
 from specs.language.words import ConditionName, Role
 
 __all__ = ["compile_plan"]
 
 FREE_METRICS = {"random"}
 """Metrics that run nothing."""
+WITHOUT_BASELINE = {*FREE_METRICS, "mean_activation", *GRADIENT_METRICS}
 
 
 def compile_plan(experiment: Experiment, binder: Binder, n_layers: int) -> Plan:
@@ -65,44 +68,57 @@ def compile_plan(experiment: Experiment, binder: Binder, n_layers: int) -> Plan:
 def _localize_stage(experiment: Experiment, name: str, spec: Localize, binder: Binder, n_layers: int) -> LocalizeStage:
     layers = resolve_layers(spec.layers or ["0-100%"], n_layers) if spec.layers else tuple(range(n_layers))
     by = spec.by or []
-    position = (spec.position or ["entity.last"])[0]
+    positions = spec.position or ["entity.last"]
     left_out: list[LeftOut] = []
     sequences: list[TokenSequence] = []
     prompts: list[BoundPrompt] = []
     groups: dict[str, list[int]] = {}
     labels: dict[str, tuple[str, str | None, str | None]] = {}
 
-    def add(bound: BoundPrompt, where: str) -> int:
-        at = bound.reading_position(where)
-        # Tokens after the one that is read cannot change it, so they are not run.
-        sequences.append(TokenSequence(group=len(sequences), ids=bound.ids[: at + 1], read=(at,)))
+    def add(bound: BoundPrompt, where: Sequence[str]) -> int:
+        at = reading_positions(bound, where)
+        # Tokens after the last one that is read cannot change it, so they are not run; a gradient needs them all.
+        end = len(bound.ids) if spec.metric in GRADIENT_METRICS else at[-1] + 1
+        sequences.append(TokenSequence(group=len(sequences), ids=bound.ids[:end], read=at))
         prompts.append(bound)
         return len(sequences) - 1
+
+    def leave_out(what: str, reason: str) -> None:
+        left_out.append(LeftOut(what=what, reason=reason, where=f"localize.{name}"))
 
     for text in prompt_set(experiment, spec.prompts or "attributes"):
         owner = owner_key(text, by)
         result = binder.bind(text)
         if owner is None:
-            reason = f"it has no {' or '.join(by)} to be ranked by"
-            left_out.append(LeftOut(what=text.text, reason=reason, where=f"localize.{name}"))
+            leave_out(text.text, f"it has no {' or '.join(by)} to be ranked by")
             continue
         if isinstance(result, Unbound):
-            left_out.append(LeftOut(what=text.text, reason=result.reason, where=f"localize.{name}"))
+            leave_out(text.text, result.reason)
+            continue
+        if spec.metric in GRADIENT_METRICS and not result.answers:
+            leave_out(text.text, f"it has no answer, and {spec.objective} is a number of one")
             continue
         if spec.metric in FREE_METRICS:
             groups.setdefault(owner, [])
         else:
-            groups.setdefault(owner, []).append(add(result, position))
+            groups.setdefault(owner, []).append(add(result, positions))
         labels.setdefault(owner, (text.entity_name or owner, text.entity, text.variant))
     baseline: list[int] = []
-    if spec.metric not in FREE_METRICS and isinstance(spec.against, str) and spec.metric != "mean_activation":
-        texts, where = _baseline_texts(experiment, spec, position)
+    if isinstance(spec.against, str) and spec.metric not in WITHOUT_BASELINE:
+        texts, where = _baseline_texts(experiment, spec, positions)
         for text in texts:
             result = binder.bind(text)
             if isinstance(result, Unbound):
-                left_out.append(LeftOut(what=text.text, reason=result.reason, where=f"localize.{name}"))
+                leave_out(text.text, result.reason)
             else:
                 baseline.append(add(result, where))
+    names: dict[str, list[int]] = {}
+    for text in _random_names(experiment, name, spec):
+        result = binder.bind(text)
+        if isinstance(result, Unbound):
+            leave_out(text.text, result.reason)
+        else:
+            names.setdefault(text.entity_name or "", []).append(add(result, positions))
     site = (spec.site or ["mlp.neurons"])[0]
     return LocalizeStage(
         name=name,
@@ -114,19 +130,46 @@ def _localize_stage(experiment: Experiment, name: str, spec: Localize, binder: B
         prompts=tuple(prompts),
         layers=layers,
         left_out=tuple(left_out),
+        names={made_up: tuple(members) for made_up, members in names.items()},
     )
 
 
-def _baseline_texts(experiment: Experiment, spec: Localize, position: str) -> tuple[tuple[PromptText, ...], str]:
+def reading_positions(bound: BoundPrompt, where: Sequence[str]) -> tuple[int, ...]:
+    """Give the tokens that are read, ascending: of ``entity.last`` and the like those of the last mention."""
+    found: set[int] = set()
+    for word in where:
+        found.update(bound.positions(word) if word in ("all", "entity.all") else (bound.reading_position(word),))
+    return tuple(sorted(found))
+
+
+def _baseline_texts(
+    experiment: Experiment, spec: Localize, positions: Sequence[str]
+) -> tuple[tuple[PromptText, ...], Sequence[str]]:
     """Baseline prompts and where they are read: texts about nobody at their last token, names at the name."""
     assert isinstance(spec.against, str)
     if is_placeholders(experiment, spec.against):
-        names = placeholder_names(experiment, spec.against)
-        prompts = prompt_set(experiment, spec.prompts or "attributes")
-        distinct = {(p.relation, p.phrasing, p.language, p.template): p for p in prompts}.values()
-        return tuple(with_name(p, n) for p, n in itertools.product(distinct, names)), position
+        return _with_names(experiment, spec, placeholder_names(experiment, spec.against)), positions
     texts = prompt_set(experiment, spec.against)
-    return texts, "last" if all(t.entity is None for t in texts) else position
+    about_nobody = all(t.entity is None for t in texts)
+    return texts, ["last"] if about_nobody and "all" not in positions else positions
+
+
+def _with_names(experiment: Experiment, spec: Localize, names: Sequence[str]) -> tuple[PromptText, ...]:
+    """Put names into every wording that a ranking is made on."""
+    prompts = prompt_set(experiment, spec.prompts or "attributes")
+    distinct = {(p.relation, p.phrasing, p.language, p.template): p for p in prompts}.values()
+    return tuple(with_name(p, n) for p, n in itertools.product(distinct, names))
+
+
+def _random_names(experiment: Experiment, name: str, spec: Localize) -> tuple[PromptText, ...]:
+    """Give the prompts of the control of made-up names: drawn from the shipped ones that nobody has."""
+    wanted = spec.controls.random_names if spec.controls is not None else 0
+    if not wanted:
+        return ()
+    dummies = shipped_list("dummies")
+    if wanted > len(dummies):
+        raise RunError(f"'{name}' asks for {wanted} random names, and there are {len(dummies)}", remedy="ask for fewer")
+    return _with_names(experiment, spec, draw(dummies, wanted, experiment.seed, "random_names"))
 
 
 def is_placeholders(experiment: Experiment, name: str) -> bool:

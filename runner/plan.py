@@ -85,6 +85,8 @@ class LocalizeStage:
     """The prompt of each sequence."""
     layers: tuple[int, ...]
     left_out: tuple[LeftOut, ...] = ()
+    names: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Made-up name: its sequences; the same ranking is made for each, as a control."""
 
 
 @dataclass(frozen=True)

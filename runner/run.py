@@ -20,7 +20,7 @@ from runner.bind import Binder
 from runner.claims import evaluate
 from runner.compile import compile_plan
 from runner.describe import edit_words, field_word
-from runner.localization.ranking import dominance_of
+from runner.localization.record import layer_records, names_band, share_as_dominant
 from runner.model import Machine
 from runner.observe import Row
 from runner.plan import AskStage, Condition, LocalizeStage, Plan
@@ -37,7 +37,7 @@ from specs.language.conditions import text as condition_text
 from specs.language.dump import to_yaml
 from specs.language.errors import RunError, RunSpecError
 from specs.language.experiment import Condition as KnownRule
-from specs.language.experiment import Experiment
+from specs.language.experiment import Experiment, Localize
 from specs.language.load import Cell, Loaded
 from specs.language.results import (
     InjectedText,
@@ -346,26 +346,27 @@ def ranking_result(stage: LocalizeStage, data: Any) -> Ranking:
         arrays = group.arrays()
         score, mean, std = arrays["score"], arrays.get("mean"), arrays.get("std")
         width = score.shape[1]
-        best = group.best(max(LISTED, min(data.top, 200)))
+        best = group.best(score.size if data.of_layers else max(LISTED, min(data.top, 200)))
         listed = []
         for rank, flat in enumerate(best, start=1):
             layer, neuron = divmod(int(flat), width)
-            address = data.address(int(flat), width)
             mean_z, std_z = data.z(group, layer, neuron, arrays)
+            attribution = arrays.get("attribution")
             listed.append(
                 RankedNeuron(
                     rank=rank,
-                    address=str(address),
-                    site=address.site,
-                    layer=address.layer,
-                    neuron=neuron,
+                    address=data.written(int(flat), width),
+                    site=data.site,
+                    layer=data.layers[layer],
+                    neuron=None if data.of_layers else neuron,
                     score=float(score[layer, neuron]),
-                    dominance=dominance_of(score[layer], neuron),
+                    dominance=data.dominance_at(score, layer, neuron),
                     mean=None if mean is None else float(mean[layer, neuron]),
                     std=None if std is None else float(std[layer, neuron]),
                     mean_z=mean_z,
                     std_z=std_z,
                     floored=group.floor is not None and std_z is not None and std_z < group.floor,
+                    attribution=None if attribution is None else float(attribution[layer, neuron]),
                 )
             )
         groups[owner] = RankingGroup(
@@ -376,12 +377,14 @@ def ranking_result(stage: LocalizeStage, data: Any) -> Ranking:
             n_prompts=group.n_prompts,
             n_candidates=int(score.size),
             neurons=listed,
-            chosen=[str(address) for address in data.chosen(owner)],
+            chosen=[n.address for n in listed[: data.top]] if data.of_layers else list(map(str, data.chosen(owner))),
             values={
                 str(data.address(data.layers.index(layer) * width + neuron, width)): values
                 for (layer, neuron), values in group.values.items()
             },
             prompts=group.prompts,
+            layers=layer_records(data, arrays) if data.of_layers else [],
+            random_names=share_as_dominant(listed[0], data.random_names),
         )
     winners: dict[str, list[str]] = {}
     for owner, group_record in groups.items():
@@ -393,14 +396,20 @@ def ranking_result(stage: LocalizeStage, data: Any) -> Ranking:
         name=stage.name,
         metric=spec.metric,
         site=data.site,
-        position=(spec.position or ["entity.last"])[0],
+        position=position_words(spec),
         by=[str(c) for c in (spec.by or [])],
         prompts=spec.prompts or "attributes",
         against=spec.against if isinstance(spec.against, str) else None,
         n_baseline=data.n_baseline,
         groups=groups,
-        shared_winners=shared,
-        warnings=[
+        shared_winners={} if data.of_layers else shared,
+        unit="layer" if data.of_layers else "neuron",
+        objective=spec.objective,
+        random_names=data.random_names,
+        names_band=names_band(data),
+        warnings=[]
+        if data.of_layers
+        else [
             f"{address} wins for {len({groups[o].entity for o in owners})} of {n_entities} entities "
             f"({', '.join(owners)}): it is not a cell of any of them"
             for address, owners in shared.items()
@@ -408,9 +417,18 @@ def ranking_result(stage: LocalizeStage, data: Any) -> Ranking:
     )
 
 
+def position_words(spec: Localize) -> str:
+    """Say at which tokens a ranking is read, and how several of them become one."""
+    words = spec.position or ["entity.last"]
+    several = len(words) > 1 or words[0] in ("all", "entity.all")
+    return ", ".join(words) + (f" ({spec.pool} over tokens)" if several else "")
+
+
 def ranking_arrays(data: Any) -> dict[str, np.ndarray]:
     """Give what a ranking has beside its owners: its layers, and mean and std of the baseline."""
     arrays = {"layers": np.array(data.layers)}
     if data.baseline_mean is not None:
         arrays |= {"baseline_mean": data.baseline_mean, "baseline_std": data.baseline_std}
+    if data.names is not None:
+        arrays["names_stability"] = data.names.stability
     return arrays

@@ -72,7 +72,10 @@ def answer(results: Results) -> str:
 
 def _first_group(results: Results, main: InterventionResult | None) -> RankingGroup | None:
     """Find the ranking of the first owner that is edited, or the first ranking of a name itself."""
-    groups = [g for ranking in results.rankings.values() for g in ranking.groups.values() if g.neurons]
+    # A ranking of layers names no neuron, and speaks where there is no other.
+    of_neurons = [ranking for ranking in results.rankings.values() if ranking.unit == "neuron"]
+    rankings = of_neurons or list(results.rankings.values())
+    groups = [g for ranking in rankings for g in ranking.groups.values() if g.neurons]
     if main is not None:
         own = [g for g in groups if g.key == main.owners[0]]
         edited = main.neurons.get(main.owners[0], [])
@@ -83,6 +86,11 @@ def _first_group(results: Results, main: InterventionResult | None) -> RankingGr
 def _cell(results: Results, group: RankingGroup) -> str:
     best = group.neurons[0]
     ranking = next(r for r in results.rankings.values() if group in r.groups.values())
+    if ranking.unit == "layer":
+        return (
+            f"of the {group.n_candidates} layers, what {best.address} writes at {group.label} is the steadiest: "
+            f"{best.score:.1f} times as steady as for made-up names"
+        )
     if ranking.metric == "random":
         return f"{best.address} was drawn at random for {group.label}"
     rivals = [key for key in ranking.shared_winners.get(best.address, []) if key != group.key]

@@ -211,6 +211,7 @@ def check_deep(loaded: Loaded) -> list[Problem]:
     from runner.bind import Binder
     from runner.compile import compile_plan
     from runner.deep import check_addresses
+    from runner.localization.metrics import least_prompts
     from runner.model import Machine
 
     problems: list[Problem] = []
@@ -237,7 +238,7 @@ def check_deep(loaded: Loaded) -> list[Problem]:
             origin = cell.origins.at(*item.where.split("."))
             problems.append(Problem(f"{where}{item.what}: {item.reason}", item.where, origin, "model", "warning"))
         for stage in plan.localize:
-            least = stage.spec.min_prompts or 8
+            least = least_prompts(stage.spec)
             for owner, members in stage.groups.items():
                 if stage.spec.metric != "random" and len(members) < least:
                     problems.append(

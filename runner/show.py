@@ -54,11 +54,13 @@ def plan_text(plan: Plan, count: Callable[[Job], Cost]) -> str:
 
 def _localize_lines(stage: LocalizeStage) -> Iterable[str]:
     spec = stage.spec
-    yield f"localize {stage.name}: {spec.metric} at {stage.job.sites[0]}, {(spec.position or ['entity.last'])[0]}"
+    yield f"localize {stage.name}: {spec.metric} at {stage.job.sites[0]}, {', '.join(spec.position or ['entity.last'])}"
     for owner, members in stage.groups.items():
         yield f"  {owner}: {len(members)} prompts"
     if stage.baseline:
         yield f"  baseline: {len(stage.baseline)} prompts ({spec.against})"
+    if stage.names:
+        yield f"  made-up names, as a control: {len(stage.names)}, {sum(map(len, stage.names.values()))} prompts"
     yield from _left_out_lines(stage.left_out)
     yield ""
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from runner.cache import Kept
+from runner.cache import Kept, key
+from runner.localization.layers import NameBaseline, name_groups, read_names
 from runner.localization.localize import (
     KEPT,
     Baseline,
@@ -30,8 +32,8 @@ from runner.plan import AskStage, LocalizeStage, MeanStage
 from runner.program import CLEAN, Job, subset
 from runner.resolve import Resolver
 from runner.run_types import Reporter, Spent, run_again, stage_record
-from specs.language.experiment import Experiment
-from specs.language.results import Stage
+from specs.language.experiment import GRADIENT_METRICS, Experiment
+from specs.language.results import RandomName, Stage
 
 if TYPE_CHECKING:
     from runner.execute import Outcome
@@ -64,10 +66,15 @@ def localize_stage(
         return data, stage_record(stage.name, machine, stage.job, spent, note="runs nothing")
     require_prompts(stage)
     reporter.stage(stage.name, machine.cost(stage.job).distinct_tokens)
-    place = machine.stage_key({"stage": "baseline", **_sequences(stage, stage.baseline)})
-    baseline = _baseline(machine, stage, place, reporter, spent)
-    keys = {
-        owner: machine.stage_key(
+    of_layers = stage.spec.metric == "layer_stability"
+    place = machine.stage_key(
+        {"stage": "names" if of_layers else "baseline", **_sequences(stage, stage.baseline)}
+        | ({"names": [list(members) for members in name_groups(stage).values()]} if of_layers else {})
+    )
+    baseline = (_names if of_layers else _baseline)(machine, stage, place, reporter, spent)
+
+    def place_of(members: Sequence[int]) -> str:
+        return machine.stage_key(
             {
                 "stage": "ranking",
                 "metric": stage.spec.metric,
@@ -77,11 +84,11 @@ def localize_stage(
                 **_sequences(stage, members),
             }
         )
-        for owner, members in stage.groups.items()
-    }
+
+    keys = {owner: place_of(members) for owner, members in stage.groups.items()}
     ranked: dict[str, GroupData] = {}
-    for owner, key in keys.items():
-        kept = machine.cache.get(key)
+    for owner, known in keys.items():
+        kept = machine.cache.get(known)
         if kept is not None:
             ranked[owner] = _filed(file, owner, _group_from(kept))
     missing = [owner for owner in stage.groups if owner not in ranked]
@@ -93,13 +100,54 @@ def localize_stage(
                 machine.cache.put(keys[owner], *_group_to(group), about=machine.about("ranking", owner))
                 ranked[owner] = _filed(file, owner, group)
     data = new_ranking(stage, baseline)
+    data.random_names, fresh = _random_names(machine, stage, baseline, place_of, reporter, spent)
+    missing += fresh
     for owner in stage.groups:
         ranked[owner].prompts = [stage.prompts[i].text.text for i in stage.groups[owner]]
         data.groups[owner] = ranked[owner]
-    spent.recomputed = missing if len(missing) < len(stage.groups) else []
+    spent.recomputed = missing if len(missing) < len(stage.groups) + len(stage.names) else []
     record = stage_record(stage.name, machine, stage.job, spent, reused=not spent.tokens)
     reporter.done(stage.name, reused=not spent.tokens, note=_words(record))
     return data, record
+
+
+def _random_names(
+    machine: Machine,
+    stage: LocalizeStage,
+    baseline: Baseline | NameBaseline | None,
+    place_of: Callable[[Sequence[int]], str],
+    reporter: Reporter,
+    spent: Spent,
+) -> tuple[list[RandomName], list[str]]:
+    """Make the same ranking for made-up names; kept of each is its best. Give also which were run."""
+    places = {name: key({"best of": place_of(members)}) for name, members in stage.names.items()}
+    found: dict[str, RandomName] = {}
+    for name, place in places.items():
+        kept = machine.cache.get(place)
+        if kept is not None:
+            found[name] = RandomName.model_validate({**kept.meta, "name": name})
+    missing = [name for name in stage.names if name not in found]
+    if missing:
+        data = new_ranking(stage, baseline)
+        by_name = replace(stage, groups=stage.names)
+        for groups, outcome in rank_owners(machine.engine(reporter), by_name, missing, baseline, reporter.advance):
+            spent.add(outcome)
+            for name, group in groups.items():
+                found[name] = _best(data, name, group)
+                machine.cache.put(places[name], {}, found[name].model_dump(), about=machine.about("ranking", name))
+    return [found[name] for name in stage.names], missing
+
+
+def _best(data: RankingData, name: str, group: GroupData) -> RandomName:
+    score = group.score
+    flat = int(group.best(1)[0])
+    layer, neuron = divmod(flat, score.shape[1])
+    return RandomName(
+        name=name,
+        address=data.written(flat, score.shape[1]),
+        score=float(score[layer, neuron]),
+        dominance=data.dominance_at(score, layer, neuron),
+    )
 
 
 def _words(record: Stage) -> str:
@@ -121,7 +169,32 @@ def _sequences(stage: LocalizeStage, members: Sequence[int]) -> dict[str, Any]:
         "read": [list(s.read) for s in sequences],
         "sites": list(stage.job.sites),
         "layers": list(stage.job.layers),
+        **_pooling(stage, members),
     }
+
+
+def _pooling(stage: LocalizeStage, members: Sequence[int]) -> dict[str, Any]:
+    """Give what else determines a ranking over several tokens, and one by gradient."""
+    more: dict[str, Any] = {}
+    if any(len(stage.job.sequences[i].read) > 1 for i in members):
+        more["pool"] = stage.spec.pool
+    if stage.spec.metric in GRADIENT_METRICS:
+        more["objective"] = stage.spec.objective
+        more["answers"] = [[list(a.tokens) for a in stage.prompts[i].answers] for i in members]
+    return more
+
+
+def _names(machine: Machine, stage: LocalizeStage, place: str, reporter: Reporter, spent: Spent) -> NameBaseline:
+    names = tuple(name_groups(stage))
+    kept = machine.cache.get(place)
+    if kept is not None:
+        arrays: dict[str, Any] = kept.arrays
+        return NameBaseline(arrays["stability"], names)
+    baseline, outcome = read_names(machine.engine(reporter), stage, reporter.advance)
+    spent.add(outcome)
+    about = machine.about("baseline", stage.spec.against if isinstance(stage.spec.against, str) else "")
+    machine.cache.put(place, {"stability": baseline.stability}, {}, about=about)
+    return baseline
 
 
 def _baseline(machine: Machine, stage: LocalizeStage, place: str, reporter: Reporter, spent: Spent) -> Baseline | None:

@@ -80,7 +80,7 @@ def _print_cells(console: Console, ranking: Ranking) -> None:
         rows.append([group.label, best.address, dominance, "" if best.mean is None else f"{best.mean:+.2f}"])
     title = f"{ranking.name}: {ranking.metric} at {ranking.position}"
     console.print()
-    print_rows(console, ["who", "neuron", "dominance", "mean"], rows, title=title)
+    print_rows(console, ["who", ranking.unit, "dominance", "mean"], rows, title=title)
 
 
 def _points(intervention: InterventionResult) -> list[dict[str, float | str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reports import charts, formats, view
@@ -42,15 +44,19 @@ class RankingView:
     how: str
     rows: list[WinnerRow]
     none_stands_out: bool
+    random_names: str
     strip: Figure | None
     strip_note: str
     layers: list[Figure]
     layers_note: str
 
 
-def build(results: Results) -> Section:
+def build(results: Results) -> Section | None:
     """Show for every owner the winner, its dominance, its value on every prompt, and where the best lie."""
-    return Section("cells", "Cells", {"rankings": [_ranking(results, r) for r in results.rankings.values()]})
+    rankings = [r for r in results.rankings.values() if r.unit == "neuron"]
+    if not rankings and results.rankings:
+        return None
+    return Section("cells", "Cells", {"rankings": [_ranking(results, r) for r in rankings]})
 
 
 def _ranking(results: Results, ranking: Ranking) -> RankingView:
@@ -64,6 +70,7 @@ def _ranking(results: Results, ranking: Ranking) -> RankingView:
         _how(ranking),
         [_row(w) for w in winners],
         bool(judged) and not any(judged),
+        _random_names(ranking, winners),
         _strip(ranking, rows[: charts.MOST_OWNERS]) if rows else None,
         _only(len(rows), "owner") if rows else "The run kept no value of single prompts.",
         [_layers(results, ranking, g, i) for i, g in enumerate(drawn)],
@@ -73,10 +80,28 @@ def _ranking(results: Results, ranking: Ranking) -> RankingView:
 
 def _how(ranking: Ranking) -> str:
     by = f"one ranking for each {' and '.join(ranking.by)}" if ranking.by else "one ranking over all"
+    if ranking.objective:
+        by = f"objective {ranking.objective}; {by}"
     against = f", against {ranking.against}" if ranking.against else ""
     if ranking.against and ranking.n_baseline:
         against += f" ({formats.counted(ranking.n_baseline, 'text')})"
     return f"{ranking.metric} of {ranking.site} at {ranking.position}, over {ranking.prompts}{against}; {by}."
+
+
+def _random_names(ranking: Ranking, winners: Sequence[view.Winner]) -> str:
+    """Say how the dominance of owners compares with that of names that nobody has."""
+    found = sorted(name.dominance for name in ranking.random_names if name.dominance is not None)
+    if not found:
+        return ""
+    median = statistics.median(found)
+    text = f"The same ranking was made for {formats.counted(len(ranking.random_names), 'made-up name')}: the dominance "
+    text += f"of their best neurons is {formats.interval(found[0], found[-1])}, median {formats.number(median)}. "
+    said = [
+        f"{formats.visible(w.group.label)}: {sum(d >= w.dominance for d in found)} of {len(found)}"
+        for w in winners
+        if w.dominance is not None
+    ]
+    return text + f"At least as dominant as the best of {'; '.join(said)}." if said else text
 
 
 def _row(winner: view.Winner) -> WinnerRow:
@@ -91,6 +116,8 @@ def _row(winner: view.Winner) -> WinnerRow:
     elif neuron and group.chosen != [neuron.address]:
         remarks.append(f"the set is {group.chosen[0]}")
     second = group.neurons[1] if len(group.neurons) > 1 else None
+    if neuron and neuron.attribution is not None:
+        remarks.append(f"attribution {formats.number(neuron.attribution)}")
     return WinnerRow(
         formats.visible(group.label),
         group.key,

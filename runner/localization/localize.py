@@ -10,12 +10,16 @@ import numpy as np
 import torch
 
 from runner.execute import Engine, Outcome, Reading
-from runner.localization.metrics import METRICS, Statistics
+from runner.localization.gradients import attributions
+from runner.localization.layers import NameBaseline, rank_layers
+from runner.localization.metrics import METRICS, Statistics, least_prompts
 from runner.localization.moments import BYTES_PER_VALUE, Moments
+from runner.localization.pool import by_sequence
 from runner.localization.ranking import Floats, GroupData, RankingData
 from runner.plan import LocalizeStage
 from runner.program import Job
 from specs.language.errors import ModelError, RunError
+from specs.language.experiment import GRADIENT_METRICS
 
 __all__ = [
     "KEPT",
@@ -56,8 +60,8 @@ def read_baseline(
 
 def require_prompts(stage: LocalizeStage) -> None:
     """Raise :class:`RunError` when an owner has fewer prompts than the metric allows."""
-    least = stage.spec.min_prompts or 8
-    for owner, members in stage.groups.items():
+    least = least_prompts(stage.spec)
+    for owner, members in {**stage.groups, **stage.names}.items():
         if len(members) < least:
             raise RunError(
                 f"'{stage.name}' has {len(members)} prompts about {owner}; {stage.spec.metric} needs {least}",
@@ -69,13 +73,19 @@ def rank_owners(
     engine: Engine,
     stage: LocalizeStage,
     owners: Sequence[str],
-    baseline: Baseline | None,
+    baseline: Baseline | NameBaseline | None,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[tuple[dict[str, GroupData], Outcome]]:
-    """Rank every neuron for some owners, as many at a time as the engine's memory for reading holds.
+    """Rank every neuron (or layer) for some owners, as many at a time as the engine's memory for reading holds.
 
     Raises :class:`RunError` when a value is not finite.
     """
+    if isinstance(baseline, NameBaseline):
+        yield from rank_layers(engine, stage, owners, baseline, progress)
+        return
+    if stage.spec.metric in GRADIENT_METRICS:
+        yield from _rank_by_gradient(engine, stage, owners, progress)
+        return
     for part, keeps in _rounds(engine, stage, owners):
         groups = {owner: stage.groups[owner] for owner in part}
         table = _Table(groups) if keeps else None
@@ -92,6 +102,26 @@ def rank_owners(
                 outcome.notes += again.notes
             group.values = {(stage.layers[layer], neuron): column for (layer, neuron), column in values.items()}
         yield found, outcome
+
+
+def _rank_by_gradient(
+    engine: Engine, stage: LocalizeStage, owners: Sequence[str], progress: Callable[[int], None] | None
+) -> Iterator[tuple[dict[str, GroupData], Outcome]]:
+    """Rank by the absolute mean of gradient times activation over an owner's questions."""
+    require_one_width(engine, stage.job.sites[0], stage.layers)
+    for owner in owners:
+        of_gradient, of_activation, outcome = attributions(engine, stage, stage.groups[owner], progress)
+        attribution, _ = _finite(of_gradient.of(0))
+        mean, std = _finite(of_activation.of(0))
+        arrays = {"score": attribution.abs(), "mean": mean, "std": std, "attribution": attribution}
+        group = GroupData({name: _stored(values) for name, values in arrays.items()})
+        group.n_prompts = len(stage.groups[owner])
+        best = [divmod(int(flat), group.score.shape[1]) for flat in group.best(KEPT)]
+        values, again = _read_again(engine, stage, owner, best, progress)
+        outcome.nodes += again.nodes
+        outcome.notes += again.notes
+        group.values = {(stage.layers[layer], neuron): column for (layer, neuron), column in values.items()}
+        yield {owner: group}, outcome
 
 
 def rank_randomly(engine_width: int, stage: LocalizeStage, seed: int) -> dict[str, GroupData]:
@@ -119,19 +149,15 @@ def localize(
     return ranking, outcomes
 
 
-def new_ranking(stage: LocalizeStage, baseline: Baseline | None) -> RankingData:
+def new_ranking(stage: LocalizeStage, baseline: Baseline | NameBaseline | None) -> RankingData:
     """Make a ranking without owners."""
-    return RankingData(
-        stage.name,
-        stage.spec.metric,
-        stage.job.sites[0],
-        stage.layers,
-        stage.spec.top or 1,
-        {},
-        None if baseline is None else baseline.mean,
-        None if baseline is None else baseline.std,
-        0 if baseline is None else baseline.n_prompts,
-    )
+    ranking = RankingData(stage.name, stage.spec.metric, stage.job.sites[0], stage.layers, stage.spec.top or 1, {})
+    ranking.n_baseline = len(stage.baseline)
+    if isinstance(baseline, NameBaseline):
+        ranking.names = baseline
+    elif baseline is not None:
+        ranking.baseline_mean, ranking.baseline_std = baseline.mean, baseline.std
+    return ranking
 
 
 def _rounds(engine: Engine, stage: LocalizeStage, owners: Sequence[str]) -> list[tuple[list[str], bool]]:
@@ -202,11 +228,18 @@ def _read(
     moments = Moments(len(groups), len(stage.layers))
 
     def keep(reading: Reading) -> None:
-        moments.add(owner_of[reading.sequence], reading.values[site])
+        rows, values = by_sequence(reading.sequence, reading.values[site], how_pooled(stage))
+        moments.add(owner_of[rows], values)
         if table is not None:
-            table.add(reading.sequence, reading.values[site])
+            table.add(rows, values)
 
     return moments, engine.run(job, on_values=keep, progress=progress)
+
+
+def how_pooled(stage: LocalizeStage) -> str:
+    """Say how the activation at several tokens of a prompt becomes one; it is no share of anything, so never a sum."""
+    pool = stage.spec.pool or "mean"
+    return "mean" if pool == "sum" and stage.spec.metric in GRADIENT_METRICS else pool
 
 
 def require_one_width(engine: Engine, site: str, layers: Sequence[int]) -> None:
@@ -236,9 +269,9 @@ def _read_again(
     )
 
     def keep(reading: Reading) -> None:
+        rows, read = by_sequence(reading.sequence, reading.values[site], how_pooled(stage))
         for (layer, neuron), column in values.items():
-            read = reading.values[site][layers.index(layer)]
-            column[reading.sequence] = read[:, neuron].float().cpu().numpy()
+            column[rows] = read[layers.index(layer)][:, neuron].float().cpu().numpy()
 
     outcome = engine.run(job, on_values=keep, progress=progress)
     return {place: _digits(column) for place, column in values.items()}, outcome

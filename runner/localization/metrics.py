@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from specs.language.experiment import GRADIENT_METRICS, Localize
+
 EPSILON = 1e-6
 """Added to the baseline's std, so that a neuron that never moves has z = 0 and not 0/0."""
 
@@ -54,9 +56,14 @@ def mean_activation(statistics: Statistics) -> Tensor:
     return statistics.mean.abs()
 
 
+def least_prompts(spec: Localize) -> int:
+    """Give the fewest prompts an owner may have: of statistics 8 or what the spec says, of gradients one."""
+    return 1 if spec.metric in GRADIENT_METRICS else spec.min_prompts or 8
+
+
 METRICS: Mapping[str, Callable[[Statistics], Tensor]] = {
     "stability": stability,
     "z_score": z_score,
     "mean_activation": mean_activation,
 }
-"""``random`` runs nothing and has no statistics."""
+"""``random`` runs nothing and has no statistics; gradients and layers have modules of their own."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,10 @@ import torch
 from runner.localization.metrics import Statistics
 from specs.language.errors import RunError
 from specs.language.references import Address
+from specs.language.results import RandomName
+
+if TYPE_CHECKING:
+    from runner.localization.layers import NameBaseline
 
 Floats = npt.NDArray[np.float32]
 Ranks = npt.NDArray[np.int64]
@@ -86,6 +90,19 @@ class RankingData:
     baseline_mean: Floats | None = None
     baseline_std: Floats | None = None
     n_baseline: int = 0
+    names: NameBaseline | None = None
+    """What layers were compared with, where layers are ranked."""
+    random_names: list[RandomName] = field(default_factory=list)
+    """The best of every ranking for a made-up name."""
+
+    @property
+    def of_layers(self) -> bool:
+        """Whether whole layers are ranked."""
+        return self.metric == "layer_stability"
+
+    def written(self, flat: int, width: int) -> str:
+        """Write the place of a flat index: a neuron's address, or ``L4`` for a layer."""
+        return f"L{self.layers[flat // width]}" if self.of_layers else str(self.address(flat, width))
 
     def z(
         self, group: GroupData, layer: int, neuron: int, arrays: Arrays | None = None
@@ -133,7 +150,11 @@ class RankingData:
 
     def dominance(self, key: str, address: Address) -> float | None:
         """Compare a score with the mean of the next five of its layer; None where those are all zero."""
-        return dominance_of(self.groups[key].score[self.layers.index(address.layer)], address.neuron)
+        return self.dominance_at(self.groups[key].score, self.layers.index(address.layer), address.neuron)
+
+    def dominance_at(self, score: Floats, layer: int, neuron: int) -> float | None:
+        """Compare a score with the mean of the next five: of its layer, or of the next five layers."""
+        return dominance_of(score[:, 0], layer) if self.of_layers else dominance_of(score[layer], neuron)
 
     def rank_of(self, key: str, address: Address) -> tuple[int, float]:
         """Give the rank (1 = best) and score of an address in one owner's ranking."""

@@ -40,7 +40,8 @@ from specs.language.shipped import PLACEHOLDERS, TEMPLATES, TEXTS
 
 __all__ = ["NOT_BUILT", "NotBuilt", "not_built"]
 
-METRICS = frozenset({"stability", "z_score", "mean_activation", "random"})
+METRICS = frozenset({"stability", "layer_stability", "z_score", "mean_activation", "gradient_x_activation", "random"})
+OBJECTIVES = ("answer_logit", "answer_probability", "top_logits")
 MEASURES = frozenset(
     {
         "answer_probability",
@@ -74,10 +75,6 @@ class NotBuilt:
     """Which values are built all the same; of measures and columns, each by itself."""
     instead: str = ""
     """What to write until then."""
-
-
-def _one_token(positions: Any) -> bool:
-    return isinstance(positions, list) and len(positions) == 1 and positions[0] not in ("all", "entity.all")
 
 
 def _numbered(layers: Any) -> bool:
@@ -115,12 +112,13 @@ NOT_BUILT: tuple[NotBuilt, ...] = (
     NotBuilt(Localize, "against", "contrasting with {}", lambda a: isinstance(a, str) and a != "others"),
     NotBuilt(Localize, "site", "a ranking over several sites", lambda sites: len(sites) == 1),
     NotBuilt(Localize, "layers", "taking the layers of a neuron set ({})", _numbered),
-    NotBuilt(Localize, "position", "a ranking over several tokens", _one_token),
+    NotBuilt(Localize, "pool", "a ranking of each token by itself (`pool: each`)", lambda pool: pool != "each"),
+    NotBuilt(Localize, "objective", "the objective {}", lambda o: o.partition("@")[0] in OBJECTIVES),
+    NotBuilt(Localize, "minus", "the difference from a patch twin (`minus: patch`)"),
     NotBuilt(Localize, "among", "`among:` (a ranking of some neurons)"),
     NotBuilt(Localize, "threshold", "`threshold:` (a cut by share)", instead="cut with `top:`"),
     NotBuilt(Localize, "mass", "`mass:` (a cut by share)", instead="cut with `top:`"),
     NotBuilt(RankingControls, "shuffled_labels", "`shuffled_labels:`"),
-    NotBuilt(RankingControls, "random_names", "`random_names:`"),
     # neuron sets
     NotBuilt(NeuronSet, "where", "`where:` (a filter of neurons)"),
     NotBuilt(NeuronSet, "minus", "`minus:` (a difference of neuron sets)"),

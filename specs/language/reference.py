@@ -293,6 +293,7 @@ def _not_built() -> str:
         "a ranking for each {}": "a ranking for each column but entity and variant",
         "contrasting with {}": "contrasting with others, or with names in a list",
         "setting neurons to {}": "setting neurons to clean, to patch, or to a mean or sample of prompts",
+        "the objective {}": "the objective logit_difference",
         "a multiple of {}": "a multiple of anything but own_mean",
         "holding components at {}": "holding components at a sample, or at the mean of a prompt set",
         "agreement across {}": "agreement across anything but variants",

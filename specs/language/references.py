@@ -25,6 +25,7 @@ __all__ = [
     "is_measure",
     "looks_like_address",
     "parse_address",
+    "parse_layer",
     "parse_rank",
     "parse_reference",
     "parse_result_path",
@@ -44,6 +45,7 @@ SITE_OF = {short: site for site, short in PREFIXES.items()} | {site: site for si
 DEFAULT_SITE = "mlp.neurons"
 
 ADDRESS = re.compile(r"(?:(.+):)?L(\d+)\.N(\d+)(?:@([-+]?\d+))?")
+LAYER = re.compile(r"L(\d+)")
 NEARLY = re.compile(r"(?:[\w.]+:)?[Ll](?:ayer)?[ _]?\d+[ ./:_-]*[Nn]?(?:euron)?[ _]?\d+(?:@.*)?")
 
 PROPERTIES = (
@@ -53,6 +55,7 @@ PROPERTIES = (
     "mean",
     "mean_z",
     "neuron",
+    "random_names",
     "rank",
     "score",
     "share",
@@ -91,6 +94,12 @@ def parse_address(text: str) -> Address | None:
     if site is None:
         return None
     return Address(site, int(layer), int(neuron), None if position is None else int(position))
+
+
+def parse_layer(text: str) -> int | None:
+    """Read the place of a layer in a ranking of layers, `L4`; None for a text that is not one."""
+    found = LAYER.fullmatch(text.strip())
+    return int(found[1]) if found else None
 
 
 def looks_like_address(text: str) -> bool:

@@ -81,10 +81,11 @@ class RankedNeuron(Record):
     """``L1.N11948`` (or ``gate:L1.N5`` at another site than mlp.neurons)."""
     site: str
     layer: int
-    neuron: int
+    neuron: int | None
+    """None where whole layers are ranked: the address is then ``L4``."""
     score: float
     dominance: float | None = None
-    """Score over the mean score of the next five of its layer."""
+    """Score over the mean score of the next five of its layer; where layers are ranked, of the next five layers."""
     mean: float | None = None
     """Mean of its activation over the group's prompts."""
     std: float | None = None
@@ -93,6 +94,33 @@ class RankedNeuron(Record):
     std_z: float | None = None
     floored: bool = False
     """True when std_z stood on its floor, so that the score is a lower bound."""
+    attribution: float | None = None
+    """Signed mean of gradient times activation, in units of the objective."""
+
+
+class LayerFigure(Record):
+    """What the score of a layer is made of: S = norm x cosine / cosine_std, and the score is S over that of names."""
+
+    layer: int
+    stability: float
+    """S."""
+    norm: float
+    """Mean length of the vectors, over prompts."""
+    cosine: float
+    """Mean cosine of every two of them."""
+    cosine_std: float
+    """Population standard deviation of these cosines."""
+    floored: bool = False
+    """True when cosine_std stood on its floor, so that S is a lower bound."""
+
+
+class RandomName(Record):
+    """The best of the ranking that was made for a made-up name: one draw of the null."""
+
+    name: str
+    address: str
+    score: float
+    dominance: float | None = None
 
 
 class RankingGroup(Record):
@@ -114,6 +142,10 @@ class RankingGroup(Record):
     values: dict[str, list[float]] = Field(default_factory=dict)
     """Address: its activation on every prompt of the group, in the order of ``prompts``."""
     prompts: list[str] = Field(default_factory=list)
+    layers: list[LayerFigure] = Field(default_factory=list)
+    """Where layers are ranked: the figures of each, in the order of the model."""
+    random_names: float | None = None
+    """Share of the made-up names whose best is at least as dominant; None where none were ranked."""
 
 
 class Ranking(Record):
@@ -131,6 +163,14 @@ class Ranking(Record):
     warnings: list[str] = Field(default_factory=list)
     shared_winners: dict[str, list[str]] = Field(default_factory=dict)
     """Address: the unrelated owners it wins for, if more than one."""
+    unit: Literal["neuron", "layer"] = "neuron"
+    """What is ranked."""
+    objective: str | None = None
+    """The number whose gradient was taken."""
+    random_names: list[RandomName] = Field(default_factory=list)
+    """The same ranking for names that nobody has."""
+    names_band: list[tuple[float, float]] = Field(default_factory=list)
+    """Where layers are ranked: of each layer, the 5th and 95th percentile of the score of single made-up names."""
 
 
 class Summary(Record):

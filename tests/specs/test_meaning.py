@@ -572,7 +572,7 @@ CLAIMS = [
         "neurons: {best: {of: cell, where: dominence >= 10}}",
         "neurons.best.where",
         "'dominence' is not a property of a neuron; did you mean 'dominance'? Use conservation, dominance, "
-        "layer, mean, mean_z, neuron, rank, score, share, site, size, std, std_z",
+        "layer, mean, mean_z, neuron, random_names, rank, score, share, site, size, std, std_z",
     ),
     (
         "expect: cell/bahc = L1.N5",

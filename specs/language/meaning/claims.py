@@ -20,6 +20,7 @@ from specs.language.references import (
     ResultPath,
     is_measure,
     parse_address,
+    parse_layer,
     parse_result_path,
 )
 from specs.language.results import ModelFacts
@@ -143,13 +144,28 @@ def _check_sets(scope: Scope, claim: Condition, path: Path) -> None:
         return
     for value in claim.value if isinstance(claim.value, tuple) else (claim.value,):
         text = value if isinstance(value, str) else number_text(value)
-        if parse_address(text) is not None:
+        if _of_layers(scope, claim.quantity):
+            if parse_layer(text) is not None:
+                continue
+            if parse_address(text) is not None:
+                scope.tell(f"'{claim.quantity}' is a layer; '{text}' is a neuron: write L1", *path)
+                continue
+        elif parse_address(text) is not None:
+            continue
+        elif parse_layer(text) is not None:
+            scope.tell(f"'{claim.quantity}' is a set of neurons; '{text}' is a layer: compare its layer", *path)
             continue
         if text.partition("/")[0] in (*scope.experiment.localize, *scope.experiment.neurons):
             if _check_neurons(scope, text, path) is False:
                 scope.tell(f"'{claim.quantity}' is a set of neurons, and '{text}' is a number", *path)
             continue
         scope.tell(f"'{claim.quantity}' is a set of neurons; '{text}' is not an address such as L1.N11948", *path)
+
+
+def _of_layers(scope: Scope, text: str) -> bool:
+    """Say whether a path leads into a ranking of layers."""
+    ranking = scope.experiment.localize.get(text.partition("/")[0])
+    return ranking is not None and ranking.metric == "layer_stability"
 
 
 # -- results of interventions and analyses

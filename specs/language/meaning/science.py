@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import pairwise
 
-from specs.language.experiment import Controls, Experiment, Intervention, NeuronSet
+from specs.language.experiment import GRADIENT_METRICS, Controls, Experiment, Intervention, NeuronSet
 from specs.language.facts import entities_of, owner_key
 from specs.language.meaning.naming import Path
 from specs.language.meaning.overlap import may_share, other_part
@@ -185,6 +185,42 @@ def check_prompt_counts(scope: Scope) -> None:
             )
 
 
+def check_rankings(scope: Scope) -> None:
+    """A gradient is that of an answer, layers are compared with names, and names that nobody has have no answers."""
+    for name, spec in scope.experiment.localize.items():
+        path = ("localize", name)
+        if spec.metric in GRADIENT_METRICS and not str(spec.objective).startswith("top_logits"):
+            found = scope.prompts(spec.prompts, *path, "prompts") if spec.prompts else None
+            if found is not None and found.answers is False:
+                message = f"{spec.objective} is a number of an answer, and '{found.name}' has none; rank on facts"
+                scope.tell(message, *path, "prompts")
+        if spec.metric == "layer_stability" and isinstance(spec.against, str):
+            against = scope.prompts_or_names(spec.against, *path, "against")
+            if against is not None and not isinstance(against, tuple):
+                message = (
+                    f"layer_stability is compared with names in the same prompts, and '{spec.against}' are prompts"
+                )
+                scope.tell(f"{message}; write dummies, or placeholders of your own", *path, "against")
+        if spec.controls is not None and spec.controls.random_names:
+            where = (*path, "controls", "random_names")
+            if spec.metric == "random":
+                scope.tell("a ranking drawn at random is its own null; leave `random_names` out", *where)
+            elif spec.metric == "layer_stability":
+                scope.tell("layer_stability is compared with made-up names already (`against`)", *where)
+            elif spec.metric in GRADIENT_METRICS:
+                scope.tell(f"made-up names have no answers, and {spec.objective} is a number of one", *where)
+
+
+def check_edited_layers(scope: Scope) -> None:
+    """What is edited are neurons, and a ranking of layers holds none."""
+    for name in scope.experiment.interventions:
+        for _, neurons, path in edited(scope, name):
+            for ranking, _ in neurons.rankings if neurons is not None else ():
+                if scope.experiment.localize[ranking].metric == "layer_stability":
+                    message = f"'{ranking}' ranks layers and holds no neurons"
+                    scope.tell(f"{message}; edit those of a ranking of neurons in that layer (`layers:`)", *path)
+
+
 # -- analyses
 
 
@@ -248,6 +284,8 @@ CHECKS = (
     check_tuning,
     check_circularity,
     check_prompt_counts,
+    check_rankings,
+    check_edited_layers,
     check_slices,
     check_agreement,
 )

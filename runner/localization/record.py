@@ -1,0 +1,44 @@
+"""What a ranking puts on record beside its best neurons: figures of layers, and the null of made-up names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from runner.localization.layers import COSINE_FLOOR
+from runner.localization.ranking import Arrays, RankingData
+from specs.language.results import LayerFigure, RandomName, RankedNeuron
+
+__all__ = ["layer_records", "names_band", "share_as_dominant"]
+
+
+def layer_records(data: RankingData, arrays: Arrays) -> list[LayerFigure]:
+    """Give what the score of every layer is made of, in the order of the model."""
+    return [
+        LayerFigure(
+            layer=layer,
+            stability=float(arrays["stability"][k, 0]),
+            norm=float(arrays["norm"][k, 0]),
+            cosine=float(arrays["cosine"][k, 0]),
+            cosine_std=float(arrays["cosine_std"][k, 0]),
+            floored=float(arrays["cosine_std"][k, 0]) < COSINE_FLOOR,
+        )
+        for k, layer in enumerate(data.layers)
+    ]
+
+
+def names_band(data: RankingData) -> list[tuple[float, float]]:
+    """Give, of each layer, the 5th and 95th percentile of the score of single made-up names."""
+    if data.names is None:
+        return []
+    scores = data.names.stability.astype(np.float64) / data.names.usual()
+    return [(float(low), float(high)) for low, high in np.quantile(scores, (0.05, 0.95), axis=0).T]
+
+
+def share_as_dominant(best: RankedNeuron, names: Sequence[RandomName]) -> float | None:
+    """Give the share of made-up names whose best is at least as dominant; None where either has no dominance."""
+    dominances = [name.dominance for name in names if name.dominance is not None]
+    if best.dominance is None or not dominances:
+        return None
+    return sum(dominance >= best.dominance for dominance in dominances) / len(dominances)

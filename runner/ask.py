@@ -16,16 +16,27 @@ from specs.language.conditions import holds
 from specs.language.experiment import Condition
 from specs.language.facts import PromptText
 
-__all__ = ["known_rule", "rows_of"]
+__all__ = ["PromptNumbers", "known_rule", "rows_of"]
 
 KNOWN = Condition(quantity="pass@5", op="=", value=1.0)
 """A question is known when every token of its answer is among the five most probable, unless the spec says else."""
 
 
-def rows_of(stage: AskStage, outcome: Outcome, tokenizer: Any, rule: Condition | None) -> list[Row]:
+PromptNumbers = dict[tuple[PromptText, str], int]
+"""(question, stranger who is asked about in its place): the number of the prompt."""
+
+
+def rows_of(
+    stage: AskStage,
+    outcome: Outcome,
+    tokenizer: Any,
+    rule: Condition | None,
+    numbers: PromptNumbers | None = None,
+) -> list[Row]:
     """Read a stage's rows out of the scores of its job; each carries its measures and what they compare with.
 
     ``rule``: what the clean model must meet for a question to be known (``pass@5 = 1``); None for any question.
+    ``numbers``: those of prompts that another part of the intervention has asked; new ones are added.
     """
     shared = shared_tokens([*stage.candidates, *(row.question for row in stage.rows)])
     lengths = text_lengths(stage.spec.measure)
@@ -37,7 +48,7 @@ def rows_of(stage: AskStage, outcome: Outcome, tokenizer: Any, rule: Condition |
             seen[key] = _observation(reading, question, outcome, shared, tokenizer, lengths)
         return seen[key]
 
-    numbers: dict[tuple[PromptText, str], int] = {}
+    numbers = {} if numbers is None else numbers
     known: dict[BoundPrompt, bool | None] = {}
     rows: list[Row] = []
     for planned in stage.rows:
@@ -55,7 +66,7 @@ def rows_of(stage: AskStage, outcome: Outcome, tokenizer: Any, rule: Condition |
     return rows
 
 
-def _asked(name: str, planned: PlannedRow, numbers: dict[tuple[PromptText, str], int]) -> Asked:
+def _asked(name: str, planned: PlannedRow, numbers: PromptNumbers) -> Asked:
     text, question = planned.prompt.text, planned.question.text
     # The unit is the question, whatever placeholder it is asked with; strangers are people of their own.
     stranger = text.text if planned.role == "unknown" else ""

@@ -12,12 +12,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from runner.summaries import other_forms
 from specs.language.conditions import holds, number_text, text
 from specs.language.experiment import Condition, Expectation, Experiment
 from specs.language.references import PROPERTIES, is_measure, parse_address, parse_layer, parse_result_path
 from specs.language.results import (
     ClaimResult,
     InterventionResult,
+    NeuronSetResult,
     RankedNeuron,
     Ranking,
     RankingGroup,
@@ -203,6 +205,8 @@ def look_up(path: str, results: Results) -> Observed:
     block, *parts = path.split("/")
     if block in results.rankings:
         return _in_ranking(path, results.rankings[block])
+    if block in results.neurons:
+        return _in_set(path, results.neurons[block])
     if block in results.interventions:
         return _in_intervention(path, results.interventions[block])
     if block in results.analyses:
@@ -216,7 +220,7 @@ def look_up(path: str, results: Results) -> Observed:
 
 def _is_path(value: str, results: Results) -> bool:
     block = value.split("/")[0]
-    return "/" in value or block in results.rankings or block in results.interventions
+    return "/" in value or block in (*results.rankings, *results.neurons, *results.interventions)
 
 
 def _in_ranking(path: str, ranking: Ranking) -> Observed:
@@ -242,6 +246,51 @@ def _in_ranking(path: str, ranking: Ranking) -> Observed:
     return Observed(number=mean, words=words)
 
 
+def _in_set(path: str, chosen: NeuronSetResult) -> Observed:
+    """Find a property of a named set: of all its owners, of one, or of the random neurons put through its filter."""
+    _, *parts = path.split("/")
+    quantity = parts.pop() if parts and parts[-1] in PROPERTIES and "/".join(parts) not in chosen.owners else None
+    placebo = "random_neurons" in parts
+    key = "/".join(part for part in parts if part != "random_neurons")
+    if key and key not in chosen.owners:
+        return Observed(reason=f"{chosen.name} holds nothing of '{key}'; its owners are {', '.join(chosen.owners)}")
+    if placebo:
+        return _in_placebo(path, quantity, key, chosen)
+    forms = other_forms(chosen.owners)
+    choices = [chosen.owners[key]] if key else [c for owner, c in chosen.owners.items() if owner not in forms]
+    neurons = [_plain(address) for choice in choices for address in choice.neurons]
+    if quantity is None:
+        return Observed(neurons=frozenset(neurons), words=_listed(neurons) or "no neuron")
+    if quantity == "size":
+        return Observed(number=float(len(neurons)), words=str(len(neurons)))
+    if not neurons:
+        return Observed(reason=f"{path} has no value: the set is empty")
+    values = [
+        float(value)
+        for choice in choices
+        for candidate in choice.candidates
+        if candidate.address in choice.neurons and isinstance(value := getattr(candidate, quantity, None), int | float)
+    ]
+    if len(values) < len(neurons):
+        return Observed(reason=f"{path} has no value")
+    mean = math.fsum(values) / len(values)
+    return Observed(number=mean, words=_number(mean) + (f", mean of {len(values)}" if len(values) > 1 else ""))
+
+
+def _in_placebo(path: str, quantity: str | None, key: str, chosen: NeuronSetResult) -> Observed:
+    if quantity != "size" or key:
+        return Observed(reason=f"{path}: of random neurons the size of the whole set is known, and nothing else")
+    placebo = chosen.placebo
+    if placebo is None:
+        return Observed(reason=f"{chosen.name} reads no result of an intervention, so random neurons pass as they are")
+    if placebo.size is None:
+        return Observed(reason=f"{path} has no value: {placebo.reason}")
+    sizes = f"{min(placebo.sizes)} to {max(placebo.sizes)}"
+    n = len(placebo.sizes)
+    words = f"{_number(placebo.size)}" + (f", mean of {n} draws ({sizes})" if n > 1 else ", one draw")
+    return Observed(number=placebo.size, words=words)
+
+
 def _figure(group: RankingGroup, name: str) -> float | None:
     if name == "random_names":
         return group.random_names
@@ -257,6 +306,8 @@ def _plain(address: str) -> str:
 
 
 def _in_intervention(path: str, done: InterventionResult) -> Observed:
+    if done.not_applicable:
+        return Observed(reason=f"{done.name} was not run: {done.not_applicable}")
     try:
         asked = parse_result_path(path, lambda part: part in done.measures or is_measure(part))
     except ValueError as error:

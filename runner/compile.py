@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from runner.bind import Binder, BoundPrompt, Unbound
+from runner.filters import reads_of
 from runner.measures import generated_tokens
 from runner.neurons import condition_axes, default_position, owners_of
 from runner.plan import (
@@ -34,12 +35,15 @@ from specs.language.facts import (
     with_name,
 )
 from specs.language.needs import needed
+from specs.language.order import filters_of, run_order, waits_for
 from specs.language.references import resolve_layers
 from specs.language.results import LeftOut
 from specs.language.shipped import shipped_list
 from specs.language.words import ConditionName, Role
 
-__all__ = ["compile_plan"]
+__all__ = ["HasNeurons", "compile_ask", "compile_plan"]
+
+HasNeurons = Callable[[str, Axes], bool]
 
 FREE_METRICS = {"random"}
 """Metrics that run nothing."""
@@ -54,12 +58,19 @@ def compile_plan(experiment: Experiment, binder: Binder, n_layers: int) -> Plan:
         for name in experiment.localize
         if ("localize", name) in wanted
     )
-    ask = tuple(
-        _ask_stage(experiment, name, experiment.interventions[name], binder, n_layers)
-        for name in experiment.interventions
-        if ("interventions", name) in wanted
-    )
+    names = run_order(experiment, [name for block, name in wanted if block == "interventions"])
+    ask = tuple(compile_ask(experiment, name, binder, n_layers) for name in names)
     return Plan(localize, ask)
+
+
+def compile_ask(
+    experiment: Experiment, name: str, binder: Binder, n_layers: int, has_neurons: HasNeurons | None = None
+) -> AskStage:
+    """Compile one intervention: for every owner, or for those who have neurons once that is known.
+
+    ``has_neurons``: whether an owner has neurons at a point of the sweep. Where nobody has, a stage holds no rows.
+    """
+    return _ask_stage(experiment, name, experiment.interventions[name], binder, n_layers, has_neurons)
 
 
 # -- localisation -----------------------------------------------------------------------------------------------
@@ -216,10 +227,20 @@ class _JobBuilder:
         return Job(tuple(replace(s, score=tuple(p)) for s, p in zip(self.sequences, self.scores, strict=True)))
 
 
-def _ask_stage(experiment: Experiment, name: str, spec: Intervention, binder: Binder, n_layers: int) -> AskStage:
+def _ask_stage(
+    experiment: Experiment,
+    name: str,
+    spec: Intervention,
+    binder: Binder,
+    n_layers: int,
+    has_neurons: HasNeurons | None = None,
+) -> AskStage:
     owners = owners_of_intervention(experiment, spec)
     axes = condition_axes(experiment, spec)
     points: list[Axes] = [tuple(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+    at: dict[str, list[Axes]] = {o: [p for p in points if has_neurons is None or has_neurons(o, p)] for o in owners}
+    owners = tuple(owner for owner in owners if at[owner])
+    placebo_on_others = filters_read_others(experiment, name)
     builder = _JobBuilder()
     left_out: dict[str, LeftOut] = {}
     where = f"interventions.{name}"
@@ -301,7 +322,7 @@ def _ask_stage(experiment: Experiment, name: str, spec: Intervention, binder: Bi
     wrong = _wrong_owners(experiment, spec, owners) if spec.controls.wrong_cell else {}
     for owner in owners:
         targets, others = targets_and_others(experiment, spec, owner)
-        conditions = _conditions(name, spec, owner, wrong, points)
+        conditions = _conditions(name, spec, owner, wrong, at)
         for text in asked:
             if text.entity is None or text.entity not in (*targets, *others):
                 continue
@@ -340,7 +361,9 @@ def _ask_stage(experiment: Experiment, name: str, spec: Intervention, binder: Bi
 
             row(question, "clean", clean)
             for label, condition in conditions:
-                if role != "target" and label not in ("edit", "no_edit"):
+                # Random neurons are asked about others only where a filter puts them through its conditions.
+                of_others = label in ("edit", "no_edit") or (label == "random_neurons" and placebo_on_others)
+                if role != "target" and not of_others:
                     continue
                 for prompt in as_asked:
                     row(
@@ -375,6 +398,18 @@ def _ask_stage(experiment: Experiment, name: str, spec: Intervention, binder: Bi
         means=means,
         candidates=tuple(_candidates(experiment, asked, binder)),
         left_out=(*left_out.values(), *(means.left_out if means is not None else ())),
+        after=waits_for(experiment, name),
+        deferred=sum(row.deferred for row in rows),
+    )
+
+
+def filters_read_others(experiment: Experiment, name: str) -> bool:
+    """Say whether a filter that is run asks what an intervention's neurons do to others."""
+    return any(
+        path.block == name and path.role == "others" and path.condition in (None, "edit")
+        for _, ref in filters_of(experiment)
+        for condition in ref.where
+        for path in reads_of(condition)
     )
 
 
@@ -416,15 +451,15 @@ def _wrong_owners(experiment: Experiment, spec: Intervention, owners: Sequence[s
 
 
 def _conditions(
-    name: str, spec: Intervention, owner: str, wrong: Mapping[str, str], points: Sequence[Axes]
+    name: str, spec: Intervention, owner: str, wrong: Mapping[str, str], at: Mapping[str, Sequence[Axes]]
 ) -> list[tuple[ConditionName, Condition]]:
     """List the conditions of one owner: the edit and its controls at every point of the sweep."""
     found: list[tuple[ConditionName, Condition]] = []
     if spec.controls.no_edit and (spec.placeholder or spec.freeze):
         found.append(("no_edit", Condition(name, "no_edit", owner="")))
-    for point in points:
+    for point in at[owner]:
         found.append(("edit", Condition(name, "edit", owner, 0, point)))
-        if owner in wrong:
+        if owner in wrong and point in at[wrong[owner]]:
             found.append(("wrong_cell", Condition(name, "edit", wrong[owner], 0, point)))
         found += [
             ("random_neurons", Condition(name, "random_neurons", owner, draw, point))

@@ -6,10 +6,13 @@ import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from runner.filters import judge
 from runner.localization.ranking import RankingData
+from runner.properties import Properties
 from specs.language.errors import RunError
 from specs.language.experiment import (
     Each,
@@ -22,15 +25,21 @@ from specs.language.experiment import (
     Times,
     sweep_values,
 )
-from specs.language.facts import owners
+from specs.language.facts import ANYBODY, entities_of, owners
 from specs.language.references import Address, parse_address, parse_rank, resolve_layers
 
+if TYPE_CHECKING:
+    from runner.figures import Figures
+    from runner.filters import Judgement
+
 __all__ = [
+    "Known",
     "Ownership",
     "axes_of_edit",
     "condition_axes",
     "default_position",
     "draw_random",
+    "judgement_of",
     "owners_of",
     "resolve_neurons",
 ]
@@ -161,6 +170,12 @@ def _sweeps(experiment: Experiment, spec: Intervention) -> list[tuple[int, str, 
     return found
 
 
+def sweeps_of_set(experiment: Experiment, ref: NeuronsRef | None) -> bool:
+    """Say whether a set sweeps over a cut, and so is several sets."""
+    values = [getattr(own, cut) for own in _sets(experiment, ref) for cut in CUTS]
+    return any(isinstance(value, list) and len(value) > 1 for value in values)
+
+
 def _sets(experiment: Experiment, ref: NeuronsRef | None) -> list[NeuronSet]:
     if isinstance(ref, NeuronSet):
         return [ref, *_sets(experiment, ref.of)]
@@ -171,6 +186,10 @@ def _sets(experiment: Experiment, ref: NeuronsRef | None) -> list[NeuronSet]:
     return []
 
 
+Known = Mapping[str, "Figures"]
+"""Intervention: what it found about single neurons, for filters that read it."""
+
+
 def resolve_neurons(
     experiment: Experiment,
     ref: NeuronsRef,
@@ -178,23 +197,25 @@ def resolve_neurons(
     rankings: Mapping[str, RankingData],
     axes: Mapping[str, float | str],
     widths: Widths,
+    figures: Known | None = None,
 ) -> list[Address]:
     """List the addresses a reference stands for, for one owner at one point of the sweep; each stands once.
 
-    ``axes``: the point as the edit itself sees it. ``widths``: (site, layer) -> number of neurons.
+    ``axes``: the point as the edit itself sees it. ``widths``: (site, layer) -> number of neurons. ``figures``: what
+    the interventions found that filters read. Empty where no neuron passes a filter.
     """
     found: list[Address] = []
     if isinstance(ref, list):
         for part in ref:
-            found += resolve_neurons(experiment, part, owner, rankings, axes, widths)
+            found += resolve_neurons(experiment, part, owner, rankings, axes, widths, figures)
     elif isinstance(ref, NeuronSet):
-        found = _resolve_set(experiment, ref, owner, rankings, axes, widths)
+        found = _resolve_set(experiment, ref, owner, rankings, axes, widths, figures or {})
     elif isinstance(ref, str):
         name, _, key = ref.partition("/")
         if name in experiment.localize:
             found = rankings[name].chosen(key or _group(rankings[name], owner))
         elif name in experiment.neurons:
-            found = resolve_neurons(experiment, experiment.neurons[name], key or owner, rankings, axes, widths)
+            found = resolve_neurons(experiment, experiment.neurons[name], key or owner, rankings, axes, widths, figures)
         else:
             address = parse_address(ref)
             if address is None:
@@ -208,6 +229,8 @@ def resolve_neurons(
 def _group(ranking: RankingData, owner: str) -> str:
     if owner in ranking.groups:
         return owner
+    if set(ranking.groups) == {ANYBODY}:
+        return ANYBODY
     raise RunError(f"the ranking '{ranking.name}' has no group '{owner}'")
 
 
@@ -218,30 +241,160 @@ def _resolve_set(
     rankings: Mapping[str, RankingData],
     axes: Mapping[str, float | str],
     widths: Widths,
+    figures: Known,
 ) -> list[Address]:
+    """Resolve a set: what it takes from, first filtered, then cut, then without or in common with other sets."""
+
+    def resolve(other: NeuronsRef, who: str = owner) -> list[Address]:
+        return resolve_neurons(experiment, other, who, rankings, axes, widths, figures)
+
     if ref.random is not None:
         assert ref.like is not None
         name = next((n for n, own in experiment.neurons.items() if own is ref), "")
-        like = resolve_neurons(experiment, ref.like, owner, rankings, axes, widths)
-        repeated = [like[i % len(like)] for i in range(ref.random)]
+        like = resolve(ref.like)
+        repeated = [like[i % len(like)] for i in range(ref.random)] if like else []
         return draw_random(repeated, like, widths, (experiment.seed, "random", name, owner))
+    if ref.site is not None:
+        return _whole_layers(ref, widths)
+    assert ref.of is not None
+    found = _filtered_and_cut(experiment, ref, owner, rankings, axes, widths, figures)
+    if ref.minus is not None:
+        if ref.minus == "others":
+            same = ref.model_copy(update={"minus": None, "common": None})
+            taken = {a for other in _other_owners(experiment, ref, owner) for a in resolve(same, other)}
+        else:
+            taken = {a for part in _listed(ref.minus) for a in resolve(part)}
+        found = [a for a in found if a not in taken]
+    for part in _listed(ref.common) if ref.common is not None else ():
+        shared = set(resolve(part))
+        found = [a for a in found if a in shared]
+    return found
+
+
+def _listed(ref: str | list[str]) -> list[str]:
+    return [ref] if isinstance(ref, str) else list(ref)
+
+
+def _other_owners(experiment: Experiment, ref: NeuronSet, owner: str) -> list[str]:
+    """List the owners of the same set who are not other forms of this owner's name."""
+    own = entities_of(experiment, owner)
+    return [
+        o for o in owners_of(experiment, ref).owners if o != owner and not set(own) & set(entities_of(experiment, o))
+    ]
+
+
+def _whole_layers(ref: NeuronSet, widths: Widths) -> list[Address]:
+    n_layers = 1 + max(layer for _, layer in widths)
+    if isinstance(ref.layers, Each):
+        raise RunError("a sweep over places is not built yet")
+    return [
+        Address(site, layer, neuron)
+        for site in ref.site or ()
+        for layer in layers_of(ref.layers, n_layers)
+        for neuron in range(widths[site, layer])
+    ]
+
+
+def _filtered_and_cut(
+    experiment: Experiment,
+    ref: NeuronSet,
+    owner: str,
+    rankings: Mapping[str, RankingData],
+    axes: Mapping[str, float | str],
+    widths: Widths,
+    figures: Known,
+) -> list[Address]:
     assert ref.of is not None
     name, _, key = ref.of.partition("/")
     bounds = _bounds(ref, axes)
+    ranked = name in experiment.localize
+    if ref.where:
+        whole = list(judgement_of(experiment, ref, owner, rankings, axes, widths, figures).passed)
+    elif ranked:
+        ranking, group = rankings[name], key or _group(rankings[name], owner)
+        if ref.mass is not None:
+            properties = Properties(ranking, group)
+            order = [ranking.address(int(i), properties.shape[1]) for i in properties.order]
+            return _with_mass(order, properties, _cut_value(ref, "mass", axes))
+        return ranking.chosen(group) if bounds is None else ranking.slice(group, *bounds)
+    else:
+        whole = resolve_neurons(experiment, ref.of, owner, rankings, axes, widths, figures)
+    if ref.mass is not None:
+        ranked_by = _properties(experiment, ref, owner, rankings)
+        if ranked_by is None:
+            raise RunError(f"'{ref.of}' was not ranked, so its neurons have no share of a total (`mass:`)")
+        return _with_mass(whole, ranked_by, _cut_value(ref, "mass", axes))
+    return cut_by_number(experiment, ref, whole, rankings, axes)
+
+
+def cut_by_number(
+    experiment: Experiment,
+    ref: NeuronSet,
+    whole: list[Address],
+    rankings: Mapping[str, RankingData],
+    axes: Mapping[str, float | str],
+) -> list[Address]:
+    """Cut what a filter left as the set says, else as the ranking says that it was taken from."""
+    bounds = _bounds(ref, axes)
+    assert ref.of is not None
+    name = ref.of.partition("/")[0]
+    if bounds is None and ref.where and name in experiment.localize:
+        bounds = 1, rankings[name].top
+    return whole if bounds is None else _sliced(whole, *bounds)
+
+
+def _sliced(whole: list[Address], first: int, last: int) -> list[Address]:
+    start = first - 1 if first > 0 else max(0, len(whole) + first)
+    return whole[start : last if last > 0 else len(whole) + last + 1]
+
+
+def judgement_of(
+    experiment: Experiment,
+    ref: NeuronSet,
+    owner: str,
+    rankings: Mapping[str, RankingData],
+    axes: Mapping[str, float | str],
+    widths: Widths,
+    figures: Known,
+) -> Judgement:
+    """Judge what a filtered set takes from, for one owner: every candidate with its figures, before any cut."""
+    assert ref.of is not None
+    name, _, key = ref.of.partition("/")
+    base = None
     if name not in experiment.localize:
-        whole = resolve_neurons(experiment, ref.of, owner, rankings, axes, widths)
-        if bounds is None:
-            return whole
-        first, last = bounds
-        start = first - 1 if first > 0 else max(0, len(whole) + first)
-        return whole[start : last if last > 0 else len(whole) + last + 1]
-    ranking, group = rankings[name], key or _group(rankings[name], owner)
-    return ranking.chosen(group) if bounds is None else ranking.slice(group, *bounds)
+        base = resolve_neurons(experiment, ref.of, owner, rankings, axes, widths, figures)
+    return judge(ref, key or owner, base, _properties(experiment, ref, owner, rankings), figures)
+
+
+def _properties(
+    experiment: Experiment, ref: NeuronSet, owner: str, rankings: Mapping[str, RankingData]
+) -> Properties | None:
+    """Give what the ranking that a set goes back to says of its neurons; None where it goes back to none."""
+    sources = owners_of(experiment, ref).rankings
+    if not sources:
+        return None
+    name, key = sources[0]
+    return Properties(rankings[name], key or _group(rankings[name], owner))
+
+
+def _with_mass(whole: list[Address], properties: Properties, mass: float) -> list[Address]:
+    """Take the fewest, from the first on, whose scores add up to a share of the sum over the whole ranking."""
+    share = properties.of("share")
+    layers = properties.ranking.layers
+    total = np.cumsum([share[layers.index(a.layer), a.neuron] for a in whole])
+    # A total of 0.9999999 is all that there is.
+    enough = int(np.searchsorted(total, mass - 1e-9)) + 1
+    return whole[:enough]
+
+
+def _cut_value(ref: NeuronSet, cut: str, axes: Mapping[str, float | str]) -> float:
+    value = getattr(ref, cut)
+    return float(axes.get(cut, value[0]) if isinstance(value, list) else value)
 
 
 def _bounds(ref: NeuronSet, axes: Mapping[str, float | str]) -> tuple[int, int] | None:
-    """Give the first and last rank of a cut, counted from the end if negative; None without a cut."""
-    for cut in CUTS:
+    """Give the first and last rank of a cut, counted from the end if negative; None without a cut by rank."""
+    for cut in ("top", "bottom", "rank"):
         value = getattr(ref, cut)
         if value is None:
             continue
@@ -251,9 +404,8 @@ def _bounds(ref: NeuronSet, axes: Mapping[str, float | str]) -> tuple[int, int] 
             return 1, int(value)
         if cut == "bottom":
             return -int(value), -1
-        if cut == "rank":
-            first, last = parse_rank(str(value))
-            return first, last
+        first, last = parse_rank(f"{value:g}" if isinstance(value, float) else str(value))
+        return first, last
     return None
 
 

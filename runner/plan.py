@@ -69,6 +69,11 @@ class PlannedRow:
     clean: Reading
     unknown: tuple[Reading, ...] = ()
 
+    @property
+    def deferred(self) -> bool:
+        """Whether it is asked for a filter alone, which wants it only for some random neurons."""
+        return self.condition == "random_neurons" and self.role == "others"
+
 
 @dataclass(frozen=True)
 class LocalizeStage:
@@ -118,6 +123,10 @@ class AskStage:
     """Every question of the asked relations, asked or not: whose answers may share first tokens."""
     left_out: tuple[LeftOut, ...] = ()
     warnings: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    """Interventions whose results say which neurons are edited; until then the rows are an upper bound."""
+    deferred: int = 0
+    """Rows of random neurons about others: run only for draws that meet a filter's other conditions."""
 
 
 @dataclass(frozen=True)

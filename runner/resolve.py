@@ -10,8 +10,8 @@ import numpy as np
 from runner.execute import Engine, Outcome
 from runner.execute import Reading as SiteReading
 from runner.localization.ranking import RankingData
-from runner.neurons import CUTS, axes_of_edit, draw_random, layers_of, owners_of, resolve_neurons, values_of_edit
-from runner.plan import AskStage, Condition, MeanStage
+from runner.neurons import CUTS, Known, axes_of_edit, draw_random, layers_of, owners_of, resolve_neurons, values_of_edit
+from runner.plan import AskStage, Axes, Condition, MeanStage
 from runner.program import Held, NeuronEdit, Resolved
 from specs.language.errors import RunError
 from specs.language.experiment import Edit, Experiment, NeuronsRef, Times
@@ -45,6 +45,11 @@ class Resolver:
             edits = tuple(self._edit(n, edit, condition) for n, edit in enumerate(self.stage.spec.edit))
         return Resolved(edits, self._held())
 
+    def has_neurons(self, owner: str, axes: Axes) -> bool:
+        """Say whether every edit has something to act on for an owner at a point of the sweep."""
+        condition = Condition(self.stage.name, "edit", owner, 0, axes)
+        return all(self.neurons(number, condition) for number in range(len(self.stage.spec.edit)))
+
     def neurons(self, number: int, condition: Condition) -> list[Address]:
         """List the neurons that edit ``number`` touches under a condition."""
         spec = self.stage.spec.edit[number]
@@ -56,7 +61,7 @@ class Resolver:
             if ref is None:
                 raise RunError("an edit outside a set is not built yet")
             widths = self._widths()
-            own = resolve_neurons(self.experiment, ref, condition.owner, self.rankings, axes, widths)
+            own = resolve_neurons(self.experiment, ref, condition.owner, self.rankings, axes, widths, self.figures)
             if condition.kind == "random_neurons":
                 edited = Condition(condition.intervention, "edit", condition.owner, 0, condition.axes)
                 avoid = [a for n in range(len(self.stage.spec.edit)) for a in self.neurons(n, edited)]
@@ -67,6 +72,9 @@ class Resolver:
                 own = draw_random(own, avoid, widths, seed + ranks)
             self._neurons[key] = own
         return self._neurons[key]
+
+    figures: Known = field(default_factory=dict)
+    """What interventions that were run before found about single neurons, for filters that read it."""
 
     widths_of: Mapping[tuple[str, int], int] = field(default_factory=dict)
     """(site, layer): number of neurons, for draws from sites that no ranking has read."""
@@ -109,7 +117,8 @@ class Resolver:
         axes = axes_of_edit(self.experiment, self.stage.spec, number, dict(condition.axes))
         means: dict[Address, float] = {}
         for part in self._parts(self.stage.spec.edit[number].neurons):
-            found = resolve_neurons(self.experiment, part, condition.owner, self.rankings, axes, self._widths())
+            widths = self._widths()
+            found = resolve_neurons(self.experiment, part, condition.owner, self.rankings, axes, widths, self.figures)
             sources = owners_of(self.experiment, part).rankings
             if not sources:
                 raise RunError(f"{found[0]} was ranked on no prompts, so own_mean has no value", remedy="give a number")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,16 @@ from typing import Any
 import numpy as np
 
 from runner.analyse import analyse
-from runner.ask import known_rule, rows_of
+from runner.ask import PromptNumbers, known_rule, rows_of
 from runner.bind import Binder
+from runner.chosen import Chosen, dropped
 from runner.claims import evaluate
-from runner.compile import compile_plan
+from runner.compile import compile_ask, compile_plan
 from runner.describe import edit_words, field_word
+from runner.figures import Figures, cut_point
 from runner.localization.record import layer_records, names_band, share_as_dominant
 from runner.model import Machine
+from runner.narrow import narrowed
 from runner.observe import Row
 from runner.plan import AskStage, Condition, LocalizeStage, Plan
 from runner.provenance import collect
@@ -47,6 +50,7 @@ from specs.language.results import (
     Ranking,
     RankingGroup,
     Results,
+    Stage,
 )
 
 __all__ = ["Finished", "run_cell"]
@@ -111,9 +115,11 @@ def run_cell(
                 results.stages.append(record)
                 results.left_out += stage.left_out
                 results.rankings[stage.name] = ranking_result(stage, data)
+            chosen = Chosen(experiment, rankings, labels_of(results), machine.widths())
+            results.neurons = chosen.records()
             table = folder.table(*_columns(plan))
             for ask in plan.ask:
-                table.append(_ask(machine, ask, experiment, rankings, results, reporter))
+                table.append(_ask(machine, ask, binder, chosen, results, reporter))
                 folder.write_results(results)
             results.analyses = analyse(experiment, results, rankings)
             results.claims = evaluate(experiment, results)
@@ -171,22 +177,31 @@ def _columns(plan: Plan) -> tuple[dict[str, list[float | str]], list[str]]:
 
 def _ask(
     machine: Machine,
-    stage: AskStage,
-    experiment: Experiment,
-    rankings: Mapping[str, Any],
+    planned: AskStage,
+    binder: Binder,
+    chosen: Chosen,
     results: Results,
     reporter: Reporter,
 ) -> list[Row]:
     """Run one intervention and add its record to the results; give its rows."""
-    rule = rule_of(experiment, stage)
-    resolver = Resolver(experiment, stage, rankings, machine.shape.n_layers)
-    resolver.widths_of = machine.widths()
+    experiment, rankings = chosen.experiment, chosen.rankings
+    rule = rule_of(experiment, planned)
+    stage, resolver = settled(machine, planned, binder, chosen, results)
+    if not stage.owners:
+        reason = "no neuron passed, for any owner: nothing is edited"
+        results.interventions[stage.name] = not_applicable(experiment, stage, reason)
+        reporter.done(stage.name, note=reason)
+        return []
     if stage.means is not None:
         resolver.means, record = means_of(machine, stage, reporter)
         results.stages.append(record)
-    outcome, record = ask_stage(machine, stage, resolver, reporter)
-    results.stages.append(record)
-    rows = rows_of(stage, outcome, machine.tokenizer, rule)
+    every, records = ask_in_parts(machine, stage, resolver, chosen, rule, reporter)
+    results.stages += records
+    if chosen.is_read(stage.name):
+        chosen.figures[stage.name] = Figures.of(experiment, stage, resolver, every)
+        results.neurons = chosen.records()
+    # Random neurons that were asked about others only because they passed for their target stand for no others.
+    rows = [row for row in every if not (row.asked.condition == "random_neurons" and row.asked.role == "others")]
     axes = tuple(stage.axes)
     n_asked, n_known = count_asked(rows)
     results.interventions[stage.name] = InterventionResult(
@@ -218,7 +233,80 @@ def _ask(
         ],
     )
     results.left_out += [*stage.left_out, *_named(left_out(rows, stage.spec.measure), stage.name)]
-    return rows
+    return every
+
+
+def settled(
+    machine: Machine, planned: AskStage, binder: Binder, chosen: Chosen, results: Results
+) -> tuple[AskStage, Resolver]:
+    """Take owners without neurons out of a stage, and say who they are; give it with what resolves it."""
+    experiment, n_layers = chosen.experiment, machine.shape.n_layers
+
+    def resolving(stage: AskStage) -> Resolver:
+        resolver = Resolver(experiment, stage, chosen.rankings, n_layers, figures=chosen.figures)
+        resolver.widths_of = machine.widths()
+        return resolver
+
+    resolver = resolving(planned)
+    points = dict.fromkeys((row.edited, row.axes) for row in planned.rows if row.condition == "edit")
+    if all(resolver.has_neurons(owner, axes) for owner, axes in points):
+        return planned, resolver
+    stage = compile_ask(experiment, planned.name, binder, n_layers, resolver.has_neurons)
+    results.left_out += dropped(chosen, planned, resolver, stage)
+    return stage, resolving(stage)
+
+
+def ask_in_parts(
+    machine: Machine,
+    stage: AskStage,
+    resolver: Resolver,
+    chosen: Chosen,
+    rule: KnownRule | None,
+    reporter: Reporter,
+) -> tuple[list[Row], list[Stage]]:
+    """Run an intervention; give its rows, and what was spent.
+
+    Random neurons are asked about others for a filter alone, and only those that meet its other conditions.
+    """
+    first, _ = narrowed(stage, lambda row: not row.deferred) if stage.deferred else (stage, ())
+    outcome, record = ask_stage(machine, first, resolver, reporter)
+    numbers: PromptNumbers = {}
+    rows = rows_of(first, outcome, machine.tokenizer, rule, numbers)
+    if not stage.deferred:
+        return rows, [record]
+    wanted = chosen.survivors(Figures.of(chosen.experiment, first, resolver, rows))
+    second, _ = narrowed(stage, lambda row: row.deferred and (row.edited, row.draw, cut_point(row.axes)) in wanted)
+    if not second.rows:
+        return rows, [record]
+    outcome, more = ask_stage(
+        machine, replace(second, name=f"{stage.name}: random neurons on others"), resolver, reporter
+    )
+    return [*rows, *rows_of(second, outcome, machine.tokenizer, rule, numbers)], [record, more]
+
+
+def labels_of(results: Results) -> dict[str, str]:
+    """Give the name of every owner as it stands in prompts."""
+    return {key: group.label for ranking in results.rankings.values() for key, group in ranking.groups.items()}
+
+
+def not_applicable(experiment: Experiment, stage: AskStage, reason: str) -> InterventionResult:
+    """Make the record of an intervention that had nothing to edit."""
+    return InterventionResult(
+        name=stage.name,
+        title=field_word(stage.spec),
+        edits=[edit_words(experiment, edit) for edit in stage.spec.edit],
+        owners=[],
+        neurons={},
+        axes={name: list(values) for name, values in stage.axes.items()},
+        measures=list(stage.spec.measure),
+        placeholder=_placeholder_words(stage),
+        freeze=_freeze_words(stage),
+        ask=list(stage.spec.ask),
+        n_asked=0,
+        n_known=0,
+        summaries=[],
+        not_applicable=reason,
+    )
 
 
 def rule_of(experiment: Experiment, stage: AskStage) -> KnownRule | None:

@@ -77,6 +77,13 @@ def _ask_lines(stage: AskStage) -> Iterable[str]:
         yield f"  {axis}: " + ", ".join(v if isinstance(v, str) else f"{v:g}" for v in values)
     for control, note in stage.controls.items():
         yield f"  control {control}: {note}"
+    if stage.after:
+        yield f"  after {', '.join(stage.after)}: at most, owners for whom no neuron passes are left out"
+    if stage.deferred:
+        yield (
+            f"  at most: {stage.deferred:,} rows of random neurons about others: run only where they meet the other "
+            "conditions of the filter that reads them"
+        )
     yield from _left_out_lines(stage.left_out)
     yield ""
 

@@ -120,11 +120,7 @@ NOT_BUILT: tuple[NotBuilt, ...] = (
     NotBuilt(Localize, "mass", "`mass:` (a cut by share)", instead="cut with `top:`"),
     NotBuilt(RankingControls, "shuffled_labels", "`shuffled_labels:`"),
     # neuron sets
-    NotBuilt(NeuronSet, "where", "`where:` (a filter of neurons)"),
-    NotBuilt(NeuronSet, "minus", "`minus:` (a difference of neuron sets)"),
-    NotBuilt(NeuronSet, "common", "`common:` (what neuron sets share)"),
     NotBuilt(NeuronSet, "threshold", "`threshold:` (a cut by share)", instead="cut with `top:`"),
-    NotBuilt(NeuronSet, "mass", "`mass:` (a cut by share)", instead="cut with `top:`"),
     NotBuilt(NeuronSet, "site", "a neuron set of whole layers (`site:`)"),
     NotBuilt(NeuronSet, "from_", "a saved neuron set (`from:`)"),
     NotBuilt(EachNeurons, "each", "a sweep of places (`each:`)"),

@@ -196,6 +196,79 @@ class Summary(Record):
     """For several draws of a control: the mean of each draw."""
 
 
+class Candidate(Record):
+    """A neuron that a filter judged, with a figure for each of its conditions."""
+
+    address: str
+    layer: int
+    neuron: int
+    rank: int | None = None
+    """Its place in the ranking, 1 = best; None for one that was not ranked."""
+    score: float | None = None
+    dominance: float | None = None
+    figures: list[float | str | None]
+    """What each condition reads, in their order."""
+    n: list[int]
+    """Over how many questions; 0 for a property of the ranking."""
+    reasons: list[str]
+    """Why a figure is None; empty for the others."""
+    wanted: list[float | None]
+    """What it is compared with where that is a result too; None where the condition names the number."""
+    failed: int | None = None
+    """Number of the first condition that is not met, from 0; None where all are."""
+
+
+class OwnerChoice(Record):
+    """What a set holds for one owner, and which candidates it was chosen from."""
+
+    owner: str
+    label: str
+    neurons: list[str]
+    """Addresses, best first."""
+    n_candidates: int = 0
+    left: list[int] = Field(default_factory=list)
+    """How many candidates meet the first condition, the first two, ..."""
+    candidates: list[Candidate] = Field(default_factory=list)
+    """All of them; where a whole ranking was filtered, its best."""
+
+
+class SetPlacebo(Record):
+    """The same filter over random neurons, each in the place of a candidate."""
+
+    intervention: str = ""
+    sizes: list[int] = Field(default_factory=list)
+    """Of each draw, how many neurons the set would hold."""
+    owners: list[int] = Field(default_factory=list)
+    """Of each draw, how many owners would have one."""
+    left: list[float] = Field(default_factory=list)
+    """Owners with a random neuron that meets the first condition, the first two, ...: mean over draws."""
+    size: float | None = None
+    """Mean of ``sizes``."""
+    reason: str = ""
+    """Why there is none."""
+
+
+class NeuronSetResult(Record):
+    """A set of neurons: whose it holds, and how they were chosen."""
+
+    name: str
+    of: str = ""
+    """What it is taken from."""
+    conditions: list[str] = Field(default_factory=list)
+    """As written."""
+    quantities: list[str] = Field(default_factory=list)
+    """What each condition reads."""
+    interventions: list[str] = Field(default_factory=list)
+    """Whose results it reads."""
+    owners: dict[str, OwnerChoice]
+    size: int
+    """Neurons of all owners, other forms of a name left out."""
+    funnel: list[int] = Field(default_factory=list)
+    """Owners with candidates, then those with one that meets the first condition, the first two, ..."""
+    placebo: SetPlacebo | None = None
+    """None where no condition reads a result."""
+
+
 class InjectedText(Record):
     """A greedy continuation under one condition."""
 
@@ -243,6 +316,8 @@ class InterventionResult(Record):
     warnings: list[str] = Field(default_factory=list)
     frozen_deviation: float | None = None
     """Largest deviation of a frozen value from its source."""
+    not_applicable: str = ""
+    """Why it was not run: such as that no neuron passed the filter of what it edits."""
 
 
 class AnalysisResult(Record):
@@ -307,6 +382,7 @@ class Results(Record):
     seconds: float
     model: ModelFacts
     rankings: dict[str, Ranking] = Field(default_factory=dict)
+    neurons: dict[str, NeuronSetResult] = Field(default_factory=dict)
     interventions: dict[str, InterventionResult] = Field(default_factory=dict)
     analyses: dict[str, AnalysisResult] = Field(default_factory=dict)
     claims: list[ClaimResult] = Field(default_factory=list)

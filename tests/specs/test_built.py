@@ -49,6 +49,9 @@ BUILT = [
     intervention("edit: {scale: -1, neurons: {of: cell, top: [1, 10]}}"),
     intervention("edit: {scale: -1, neurons: {of: cell, bottom: 3}}"),
     intervention("edit: {scale: -1, neurons: {random: 10, like: cell}}"),
+    intervention("edit: {scale: -1, neurons: {of: cell, mass: [0.1, 0.5]}}"),
+    intervention("edit: {scale: -1, neurons: good}") + "neurons: {good: {of: cell, where: dominance >= 10}}\n",
+    intervention("edit: {scale: -1, neurons: {of: cell, top: 9, minus: others, common: [L1.N5]}}"),
     intervention(f"{CELL}, freeze: {{site: attn.out, position: last}}"),
     intervention(f"{CELL}, freeze: {{site: attn.out, position: last, to: {{mean: dummies}}}}"),
     intervention(f"{CELL}, freeze: {{site: attn.out, position: last, to: {{mean: [X]}}}}"),
@@ -133,9 +136,9 @@ REFUSED = [
         "`shuffled_labels:` is not built yet",
     ),
     (
-        "localize: {c: stability}\nneurons: {n: {of: c, where: dominance >= 10}}\n",
-        "neurons.n.where",
-        "`where:` (a filter of neurons) is not built yet",
+        "localize: {c: stability}\nneurons: {n: {of: c, threshold: 0.1}}\n",
+        "neurons.n.threshold",
+        "`threshold:` (a cut by share) is not built yet; cut with `top:`",
     ),
     (
         intervention("edit: {scale: -1, neurons: cell, in: weights}, save_model: x"),

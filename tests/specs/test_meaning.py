@@ -571,8 +571,68 @@ CLAIMS = [
     (
         "neurons: {best: {of: cell, where: dominence >= 10}}",
         "neurons.best.where",
-        "'dominence' is not a property of a neuron; did you mean 'dominance'? Use conservation, dominance, "
-        "layer, mean, mean_z, neuron, random_names, rank, score, share, site, size, std, std_z",
+        "'dominence' is not a property of a neuron; did you mean 'dominance'? Use dominance, "
+        "layer, mean, mean_z, neuron, random_names, rank, score, share, site, std, std_z",
+    ),
+    (
+        "neurons: {best: {of: cell, where: size >= 10}}",
+        "neurons.best.where",
+        "size is a property of a whole set, and a filter judges one neuron at a time",
+    ),
+    (
+        "neurons: {best: {of: cell, where: [layer >= 1, layer = low]}}",
+        "neurons.best.where.1",
+        "'layer' is a number, and 'low' is not",
+    ),
+    (
+        "neurons: {best: {of: cell, where: silence/ada/knowledge_score/scale=-1 <= 0.1}}",
+        "neurons.best.where",
+        "'silence/ada/knowledge_score/scale=-1' is the result of 'ada' alone; a filter reads the results of each "
+        "owner's own neurons: write silence/knowledge_score/scale=-1",
+    ),
+    (
+        "neurons: {best: {of: cell, where: silence/knowledge_score/scale=-1 <= 0.1}}\n"
+        "interventions: {silence: {edit: {scale: [0, -1], neurons: {of: cell, top: [2, 5]}}}}",
+        "neurons.best.where",
+        "'silence' edits several neurons at once, so its results are those of none of them; "
+        "edit them one by one, for example `rank: [1, 2, 3, 4, 5]`",
+    ),
+    (
+        "localize: {other: stability}\nneurons: {best: {of: other, where: silence/knowledge_score/scale=-1 <= 0.1}}",
+        "neurons.best.where",
+        "'silence' edits neurons of cell, and this set is taken from other: none of its neurons has results there",
+    ),
+    (
+        "neurons: {best: {of: cell, where: silence/knowledge_score/scale=-1 < silence/knowledge_scor/scale=-1}}",
+        "neurons.best.where",
+        "'knowledge_scor' is not a measure; did you mean 'knowledge_score'?",
+    ),
+    (
+        "interventions: {silence: {edit: {scale: -1, neurons: {of: cell, where: silence/knowledge_score <= 0.1}}}}",
+        "interventions.silence",
+        "'silence' would have to be run before itself: its neurons are chosen by its own results",
+    ),
+    (
+        "interventions:\n"
+        "  silence: {edit: {scale: -1, neurons: {of: cell, where: second/knowledge_score <= 0.1}}}\n"
+        "  second: {edit: {scale: -1, neurons: {of: cell, where: silence/knowledge_score <= 0.1}}}",
+        "interventions.silence",
+        "silence -> second -> silence: each chooses its neurons by the results of the next, so none can be first",
+    ),
+    (
+        "localize: {again: {metric: stability, among: {of: cell, where: silence/knowledge_score/scale=0 <= 0.1}}}",
+        "localize.again.among",
+        "rankings are made before any intervention, and these neurons are chosen by the results of 'silence'",
+    ),
+    (
+        "neurons: {several: {of: cell, top: [1, 5]}, few: {of: cell, minus: several}}",
+        "neurons.few.minus",
+        "'several' is several sets, one for each top; name one of them",
+    ),
+    (
+        "interventions: {silence: {edit: {scale: -1, neurons: {from: cells.json}, position: last}}}",
+        "interventions.silence.edit.neurons.from",
+        "a saved set has a name of its own: put it under `neurons:`",
     ),
     (
         "expect: cell/bahc = L1.N5",

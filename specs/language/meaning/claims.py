@@ -31,6 +31,7 @@ __all__ = ["CHECKS"]
 
 COMPARED_AS_SETS = ("=", "!=", "in")
 TEXT_PROPERTIES = ("site",)
+OF_ONE_NEURON = tuple(name for name in PROPERTIES if name not in ("conservation", "size"))
 WITHOUT_SWEEP = ("clean", "no_edit")
 """Conditions in which the edit is not made, so that its values make no difference."""
 
@@ -66,12 +67,28 @@ def _check_filter(scope: Scope, ref: object, path: Path) -> None:
         quantity, place = condition.quantity, (*path, "where", n)
         block = quantity.partition("/")[0]
         if "/" in quantity:
-            if scope.intervention(block, *place):
-                _check_result(scope, quantity, place, each_neuron=True)
+            if not (scope.intervention(block, *place) and _check_result(scope, quantity, place, each_neuron=True)):
+                continue
         elif quantity not in PROPERTIES:
-            near = suggest(quantity, PROPERTIES)
+            near = suggest(quantity, OF_ONE_NEURON)
             hint = f"{near} Use" if near else "; use"
-            scope.tell(f"'{quantity}' is not a property of a neuron{hint} {', '.join(PROPERTIES)}", *place)
+            scope.tell(f"'{quantity}' is not a property of a neuron{hint} {', '.join(OF_ONE_NEURON)}", *place)
+            continue
+        elif quantity not in OF_ONE_NEURON:
+            scope.tell(f"{quantity} is a property of a whole set, and a filter judges one neuron at a time", *place)
+            continue
+        _check_compared(scope, condition, place)
+
+
+def _check_compared(scope: Scope, condition: Condition, path: Path) -> None:
+    """Check what a neuron's number is compared with: a number, or another result of the same neuron."""
+    for value in condition.value if isinstance(condition.value, tuple) else (condition.value,):
+        if not isinstance(value, str) or _is_span(condition, value) or condition.quantity in TEXT_PROPERTIES:
+            continue
+        if "/" in value and scope.intervention(value.partition("/")[0], *path):
+            _check_result(scope, value, path, each_neuron=True)
+        elif "/" not in value:
+            scope.tell(f"'{condition.quantity}' is a number, and '{value}' is not", *path)
 
 
 def _check_claim(scope: Scope, claim: Condition, path: Path) -> None:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from runner.analyses import ANALYSES
-from runner.localization.ranking import RankingData
-from specs.language.experiment import Experiment
-from specs.language.results import AnalysisResult, Results
+from runner.analyses import ANALYSES, Findings
+from specs.language.results import AnalysisResult
 
 __all__ = ["analyse"]
 
 
-def analyse(experiment: Experiment, results: Results, rankings: Mapping[str, RankingData]) -> dict[str, AnalysisResult]:
-    """Derive every analysis that ``only`` leaves."""
-    found: dict[str, AnalysisResult] = {}
+def analyse(found: Findings) -> dict[str, AnalysisResult]:
+    """Derive every analysis that ``only`` leaves, but those across an axis of the matrix.
+
+    What they leave out is added to the results.
+    """
+    derived: dict[str, AnalysisResult] = {}
+    experiment = found.experiment
     for name, spec in experiment.analyses.items():
         if experiment.only is not None and name not in experiment.only:
             continue
-        found[name] = ANALYSES[spec.verb](name, spec, results, rankings)
-    return found
+        if spec.across in experiment.matrix:
+            continue  # it compares runs; the session makes it when all have been
+        derived[name] = ANALYSES[spec.verb](name, spec, found)
+    found.results.left_out += found.left_out
+    return derived

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from runner.analyse import analyse
+from runner.analyses import Findings
 from runner.ask import PromptNumbers, known_rule, rows_of
 from runner.bind import Binder
 from runner.chosen import Chosen, dropped
@@ -118,10 +119,14 @@ def run_cell(
             chosen = Chosen(experiment, rankings, labels_of(results), machine.widths())
             results.neurons = chosen.records()
             table = folder.table(*_columns(plan))
+            kept: dict[str, list[Row]] = {}
             for ask in plan.ask:
-                table.append(_ask(machine, ask, binder, chosen, results, reporter))
+                rows = _ask(machine, ask, binder, chosen, results, reporter)
+                table.append(rows)
+                if any(analysis.pivot == ask.name for analysis in experiment.analyses.values()):
+                    kept[ask.name] = rows
                 folder.write_results(results)
-            results.analyses = analyse(experiment, results, rankings)
+            results.analyses = analyse(Findings(experiment, results, rankings, kept))
             results.claims = evaluate(experiment, results)
             results.answer = answer(results)
             results.status = "complete"

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from reports import formats
-from reports.sections.section import Cell, Column, Section, Table
+from reports import charts, derived, formats
+from reports.drawing import to_svg
+from reports.sections.section import Cell, Column, Figure, Section, Table
 from specs.language.results import AnalysisResult, Results
+
+MOST_ROWS = 200
+"""Rows of a table that the page shows."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +25,8 @@ class AnalysisView:
     sentence: str
     figures: list[tuple[str, str]]
     table: Table
+    note: str
+    chart: Figure | None
 
 
 def build(results: Results) -> Section | None:
@@ -33,10 +42,141 @@ def _analysis(analysis: AnalysisResult) -> AnalysisView:
         counts = bool(values) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
         columns.append(Column(name.replace("_", " "), "number" if counts else "text"))
     rows = [[_cell(value) for value in row] for row in analysis.rows]
-    figures = [(name.replace("_", " "), _figure(value)) for name, value in analysis.figures.items()]
+    # What names a pair or a layer stands in the table; claims find it under that name all the same.
+    plain = {name: value for name, value in analysis.figures.items() if _is_whole(name)}
+    figures = [(name.replace("_", " "), _figure(value)) for name, value in plain.items()]
     return AnalysisView(
-        analysis.name, f"{analysis.verb} of {analysis.of}", analysis.sentence, figures, Table(columns, rows)
+        analysis.name,
+        f"{analysis.verb} of {analysis.of}",
+        analysis.sentence,
+        figures,
+        Table(columns, rows[:MOST_ROWS]),
+        f"The first {MOST_ROWS} of {len(rows):,} rows; all are in results.json." if len(rows) > MOST_ROWS else "",
+        chart(analysis),
     )
+
+
+def _is_whole(name: str) -> bool:
+    """Tell a figure of the whole analysis from one of a cell of its table."""
+    return "/" not in name and re.fullmatch(r"L\d+", name) is None
+
+
+def chart(analysis: AnalysisResult) -> Figure | None:
+    """Draw an analysis; None where there is nothing to draw, or no chart for its verb."""
+    draw = {
+        "profile": _profile,
+        "correlation": _correlation,
+        "pivot": _pivot,
+        "overlap": _overlap,
+        "agreement": _agreement,
+    }.get(analysis.verb)
+    return draw(analysis) if draw is not None and analysis.rows else None
+
+
+def _drawn(analysis: AnalysisResult, title: str, picture: Callable[[int], Any], note: str = "") -> Figure:
+    ident = f"analysis-{analysis.name}"
+    return Figure(
+        title,
+        to_svg(picture(derived.WIDTH + 160), f"{ident}-w", title, analysis.sentence),
+        to_svg(picture(charts.NARROW), f"{ident}-n", title, analysis.sentence),
+        note=note,
+    )
+
+
+def _profile(analysis: AnalysisResult) -> Figure:
+    counts: dict[int, float] = {}
+    for _, layer, n, _ in analysis.rows:
+        counts[int(layer or 0)] = counts.get(int(layer or 0), 0) + float(n or 0)
+    pairs = sorted(counts.items())
+    return _drawn(analysis, "Neurons by layer", lambda width: derived.bars(pairs, width=width))
+
+
+def _correlation(analysis: AnalysisResult) -> Figure:
+    first, second = analysis.columns[1:3]
+    points = []
+    for owner, x, y in analysis.rows:
+        tip = f"{formats.visible(str(owner))}: {formats.number(_float(x))}, {formats.number(_float(y))}"
+        points.append({"x": _float(y), "y": _float(x), "tip": tip})
+    note = "One dot for each owner. An axis that spans a factor of 100 or more is logarithmic."
+    return _drawn(analysis, f"{first} by {second}", lambda width: derived.cloud(points, (second, first), width), note)
+
+
+def _pivot(analysis: AnalysisResult) -> Figure | None:
+    columns = analysis.columns[1:]
+    cells = []
+    for row in analysis.rows:
+        for column, value in zip(columns, row[1:], strict=True):
+            number = None if value is None else _float(value)
+            shown = "" if number is None else formats.number(number)
+            tip = f"{row[0]}, {column}: {shown}"
+            cells.append({"line": str(row[0]), "column": column, "value": number, "text": shown, "tip": tip})
+    values = [_float(value) for row in analysis.rows for value in row[1:] if value is not None]
+    lines = [str(row[0]) for row in analysis.rows]
+    domain = (min(0.0, *values), max(values) if len(set(values)) > 1 else max(values) + 1)
+    return _matrix(analysis, "Means", cells, lines, columns, domain, analysis.columns[0].split(" \\ "))
+
+
+def _overlap(analysis: AnalysisResult) -> Figure | None:
+    names = list(dict.fromkeys(str(name) for row in analysis.rows for name in row[:2]))
+    cells = []
+    for one, other, _, _, shared, jaccard, _, _ in analysis.rows:
+        tip = f"{one} and {other}: {shared} shared, Jaccard {formats.number(_float(jaccard))}"
+        for line, column in ((one, other), (other, one)):
+            value = None if jaccard is None else _float(jaccard)
+            cells.append({"line": str(line), "column": str(column), "value": value, "text": str(shared), "tip": tip})
+    return _matrix(analysis, "Shared neurons", cells, names, names, (0, 1), ["", ""], "Colour is Jaccard.")
+
+
+def _agreement(analysis: AnalysisResult) -> Figure | None:
+    if analysis.columns[:3] != ["entity", "reference", "variant"]:
+        return None
+    cells: list[dict[str, Any]] = []
+    for entity, reference, variant, form, winner, _, rank, relative in analysis.rows:
+        shown = formats.number(_float(relative)) if relative is not None else ""
+        tip = f"{form}: {winner}; {reference} has rank {rank}, {shown} of the best score"
+        text = formats.whole(int(rank or 0))
+        # Several texts under one label are several forms, and have a column each.
+        label, n = str(variant), 2
+        while any(c["line"] == str(entity) and c["column"] == label for c in cells):
+            label, n = f"{variant} {n}", n + 1
+        value = None if relative is None else _float(relative)
+        cells.append({"line": str(entity), "column": label, "value": value, "text": text, "tip": tip})
+    lines = list(dict.fromkeys(cell["line"] for cell in cells))
+    columns = list(dict.fromkeys(cell["column"] for cell in cells))
+    note = (
+        "Colour: the score of the name's own winner in the ranking of the form, over the best score there (1 where it "
+        "wins). In the cells: its rank."
+    )
+    return _matrix(
+        analysis, "The name's neuron in other forms of the name", cells, lines, columns, (0, 1), ["", ""], note
+    )
+
+
+def _matrix(
+    analysis: AnalysisResult,
+    title: str,
+    cells: Sequence[dict[str, Any]],
+    lines: Sequence[str],
+    columns: Sequence[str],
+    domain: tuple[float, float],
+    titles: Sequence[str],
+    note: str = "",
+) -> Figure:
+    lines_drawn, columns_drawn = list(lines[: derived.MOST_LINES]), list(columns[: derived.MOST_LINES])
+    if len(lines_drawn) < len(lines) or len(columns_drawn) < len(columns):
+        note += f" The first {derived.MOST_LINES} rows and columns are drawn; the table has all."
+    kept = [cell for cell in cells if cell["line"] in lines_drawn and cell["column"] in columns_drawn]
+    shown = (titles[1], titles[0]) if len(titles) == 2 else ("", "")
+
+    def picture(width: int) -> Any:
+        return derived.heat(kept, lines_drawn, columns_drawn, domain=domain, titles=shown, width=width)
+
+    return _drawn(analysis, title, picture, note)
+
+
+def _float(value: str | float | int | bool | None) -> float:
+    assert value is not None and not isinstance(value, str)
+    return float(value)
 
 
 def _cell(value: str | float | int | bool | None) -> Cell:

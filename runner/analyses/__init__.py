@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from runner.analyses.agreement import agreement
+from runner.analyses.correlation import correlation
+from runner.analyses.overlap import overlap
+from runner.analyses.pivot import pivot
 from runner.analyses.profile import profile
-from runner.analyses.protocol import Analysis, WholeRanking
+from runner.analyses.protocol import Analysis, Findings, WholeRanking
 from specs.language.words import AnalysisVerb
 
-__all__ = ["ANALYSES", "NOT_BUILT", "Analysis", "WholeRanking"]
+__all__ = ["ANALYSES", "NOT_BUILT", "Analysis", "Findings", "WholeRanking"]
 
-ANALYSES: Mapping[AnalysisVerb, Analysis] = {"agreement": agreement, "profile": profile}
+ANALYSES: Mapping[AnalysisVerb, Analysis] = {
+    "agreement": agreement,
+    "correlation": correlation,
+    "overlap": overlap,
+    "pivot": pivot,
+    "profile": profile,
+}
 NOT_BUILT: Mapping[AnalysisVerb, str] = {
-    "overlap": "shared neurons of every two groups",
-    "correlation": "two columns over the owners",
-    "pivot": "a matrix of an intervention's results",
     "cumulativity": "whether slices add up",
     "difference": "a column between outcomes",
     "errors": "the share of each wrong answer",

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from runner.analyses.protocol import WholeRanking
+from runner.analyses.protocol import Findings
+from runner.analyses.sets import place_of
 from specs.language.errors import RunError
 from specs.language.experiment import Analysis as AnalysisSpec
-from specs.language.references import parse_address
-from specs.language.results import AnalysisResult, RankingGroup, Results
+from specs.language.results import AnalysisResult, RankingGroup
 
 __all__ = ["agreement"]
 
 COLUMNS = ["entity", "reference", "variant", "form", "winner", "same", "rank of reference", "relative score"]
 
 
-def agreement(name: str, spec: AnalysisSpec, results: Results, rankings: Mapping[str, WholeRanking]) -> AnalysisResult:
+def agreement(name: str, spec: AnalysisSpec, found: Findings) -> AnalysisResult:
     """Compare the winner of every other form of a name with that of the name itself, the reference.
 
     One row for each entity and variant. ``rank of reference`` is the place of the reference in the
@@ -27,10 +25,10 @@ def agreement(name: str, spec: AnalysisSpec, results: Results, rankings: Mapping
     assert spec.agreement is not None
     if spec.across != "variant":
         raise RunError(f"'{name}': agreement across {spec.across} is not built yet", remedy="write `across: variant`")
-    ranking = results.rankings.get(spec.agreement)
+    ranking = found.results.rankings.get(spec.agreement)
     if ranking is None:
         raise RunError(f"'{name}' compares '{spec.agreement}', which was not ranked")
-    whole = rankings[spec.agreement]
+    whole = found.rankings[spec.agreement]
     names: dict[str | None, RankingGroup] = {g.entity: g for g in ranking.groups.values() if g.variant is None}
     rows: list[list[str | float | int | bool | None]] = []
     for key, group in ranking.groups.items():
@@ -42,9 +40,7 @@ def agreement(name: str, spec: AnalysisSpec, results: Results, rankings: Mapping
                 remedy="take every form of the name: `variants: all`",
             )
         reference, best = names[group.entity].neurons[0].address, group.neurons[0]
-        address = parse_address(reference)
-        assert address is not None
-        rank, score = whole.rank_of(key, address)
+        rank, score = whole.rank_of(key, place_of(reference, ranking.site))
         rows.append(
             [
                 group.entity,

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 
-from runner.analyses.protocol import WholeRanking
-from specs.language.errors import RunError
+from runner.analyses.protocol import Findings
+from runner.analyses.sets import owned_sets
 from specs.language.experiment import Analysis as AnalysisSpec
-from specs.language.references import Address, parse_address
-from specs.language.results import AnalysisResult, RankingGroup, Results
+from specs.language.results import AnalysisResult
 
 __all__ = ["profile"]
 
 COLUMNS = ["site", "layer", "neurons", "different"]
 
 
-def profile(name: str, spec: AnalysisSpec, results: Results, rankings: Mapping[str, WholeRanking]) -> AnalysisResult:
+def profile(name: str, spec: AnalysisSpec, found: Findings) -> AnalysisResult:
     """Count the neurons of a set by site and layer.
 
     ``neurons`` counts one for every owner, ``different`` counts a neuron that several owners share once.
@@ -25,22 +23,11 @@ def profile(name: str, spec: AnalysisSpec, results: Results, rankings: Mapping[s
     profile, arXiv 2604.01404.
     """
     assert spec.profile is not None
-    ranking_name, _, key = spec.profile.partition("/")
-    ranking = results.rankings.get(ranking_name)
-    if ranking is None:
-        raise RunError(
-            f"'{name}': a profile of '{spec.profile}' is not built yet",
-            remedy="name a ranking, or one of its groups such as cell/trump",
-        )
-    groups: list[RankingGroup] = [
-        group for k, group in ranking.groups.items() if (k == key if key else group.variant is None)
-    ]
-    if not groups:
-        raise RunError(f"'{name}': '{ranking_name}' has no ranking of '{key or 'a name itself'}'")
-    chosen = [_place(address) for group in groups for address in group.chosen]
+    groups = owned_sets(name, spec.profile, found)
+    chosen = [address for group in groups for address in group.neurons]
     counts = Counter((a.site, a.layer) for a in chosen)
     different = Counter((a.site, a.layer) for a in dict.fromkeys(chosen))
-    layers = range(results.model.n_layers)
+    layers = range(found.results.model.n_layers)
     sites = sorted({site for site, _ in counts})
     per_layer = {layer: sum(counts[site, layer] for site in sites) for layer in layers}
     return AnalysisResult(
@@ -56,12 +43,6 @@ def profile(name: str, spec: AnalysisSpec, results: Results, rankings: Mapping[s
             "different": float(len(set(chosen))),
         },
     )
-
-
-def _place(text: str) -> Address:
-    address = parse_address(text)
-    assert address is not None
-    return address
 
 
 def _sentence(per_layer: dict[int, int], n: int, different: int, owners: int) -> str:

@@ -1,15 +1,18 @@
-"""The shape of an analysis: a pure function from what was found to a table and a sentence."""
+"""The shape of an analysis: a function from what was found to a table and a sentence."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
+from runner.observe import Row
 from specs.language.experiment import Analysis as AnalysisSpec
+from specs.language.experiment import Experiment
 from specs.language.references import Address
-from specs.language.results import AnalysisResult, Results
+from specs.language.results import AnalysisResult, LeftOut, Results
 
-__all__ = ["Analysis", "WholeRanking"]
+__all__ = ["Analysis", "Findings", "WholeRanking"]
 
 
 class WholeRanking(Protocol):
@@ -20,12 +23,26 @@ class WholeRanking(Protocol):
         ...
 
 
-class Analysis(Protocol):
-    """An analysis reads results and rankings and never runs the model.
+@dataclass
+class Findings:
+    """All that one run has found, and what the analyses of it leave out."""
 
-    Raises RunError where the rankings do not hold what it compares.
+    experiment: Experiment
+    results: Results
+    rankings: Mapping[str, Any]
+    rows: Mapping[str, Sequence[Row]] = field(default_factory=dict)
+    """Intervention: its rows of the long table."""
+    left_out: list[LeftOut] = field(default_factory=list)
+
+    def leave_out(self, analysis: str, what: str, reason: str) -> None:
+        """Note what an analysis could not use, and why."""
+        self.left_out.append(LeftOut(what=what, reason=reason, where=f"analyses.{analysis}"))
+
+
+class Analysis(Protocol):
+    """An analysis reads what was found and never runs the model.
+
+    Raises RunError where that does not hold what it compares.
     """
 
-    def __call__(
-        self, name: str, spec: AnalysisSpec, results: Results, rankings: Mapping[str, WholeRanking]
-    ) -> AnalysisResult: ...
+    def __call__(self, name: str, spec: AnalysisSpec, found: Findings) -> AnalysisResult: ...

@@ -55,7 +55,7 @@ MEASURES = frozenset(
         "text",
     }
 )
-ANALYSES = ("overlap", "correlation", "pivot", "cumulativity", "difference", "errors")
+ANALYSES = ("cumulativity", "difference", "errors")
 
 
 def never(value: Any) -> bool:

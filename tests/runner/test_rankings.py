@@ -397,3 +397,70 @@ def test_rankings_that_have_no_null_of_names_say_why(staged: Staged, definition:
 def test_pooled_max_keeps_the_sign() -> None:
     values = torch.tensor([[1.0, -5.0], [-3.0, 2.0]])
     assert pooled(values, torch.tensor([0, 0]), 1, "max").tolist() == [[-3.0, -5.0]]
+
+
+# -- analyses of a whole run
+
+ANALYSES = """
+analyses:
+  depth: {correlation: [cell/layer, popularity]}
+  hold: {correlation: [amnesia/knowledge_loss/scale=-3, cell/score], method: pearson}
+  both: {overlap: cell}
+  layers: {profile: cell}
+  table: {pivot: amnesia, rows: scale, columns: edited, value: knowledge_loss}
+expect: [depth/n = 2, both/trump/obama/shared >= 0, "table/-3/trump <= 1", layers/neurons = 3]
+"""
+
+
+def test_analyses_are_derived_drawn_and_claimed(
+    command: Command, write_spec: Callable[..., Path], workplace: Path
+) -> None:
+    spec = write_spec(
+        (
+            "trump: Donald Trump, obama: Barack Obama}",
+            "trump: {name: Donald Trump, attributes: {popularity: 9}},\n"
+            "  obama: {name: Barack Obama, attributes: {popularity: 4}}, merkel: Angela Merkel}",
+        ),
+        more=ANALYSES,
+    )
+    answer = command(spec, "--no-track")
+    assert answer.code == 0, answer.all
+    (folder,) = (workplace / "runs").glob("tiny-*")
+    results = load_results(folder)
+    assert [c.outcome for c in results.claims] == ["met"] * 4
+    assert list(results.analyses) == ["depth", "hold", "both", "layers", "table"]
+    assert results.analyses["depth"].figures == {"n": 2}
+    losses = {row[0]: row[1] for row in results.analyses["hold"].rows}
+    for owner, label in (("trump", "Donald Trump"), ("obama", "Barack Obama")):
+        mean = next(
+            s.mean
+            for s in results.interventions["amnesia"].summaries
+            if (s.edited, s.condition, s.role, s.measure, s.relation)
+            == (owner, "edit", "target", "knowledge_loss", None)
+            and s.axes == {"scale": -3}
+        )
+        assert losses[label] == pytest.approx(mean)
+    assert [(i.what, i.reason) for i in results.left_out if i.where == "analyses.depth"] == [
+        ("merkel", "popularity: it has none")
+    ]
+    page = (folder / "report.html").read_text()
+    for title in ("Neurons by layer", "Shared neurons", "Means", "cell/layer by popularity"):
+        assert title in page, title
+
+
+@pytest.mark.parametrize(
+    ("analysis", "why"),
+    [
+        ("pivot: amnesia, rows: edited, columns: entity, value: answer_rank", "mean over scale (3 values)"),
+        ("pivot: amnesia, rows: scale, columns: entity, value: pass@5", "does not measure 'pass@5'"),
+        ("correlation: [cell/layer, relation]", "a correlation is over owners"),
+        ("correlation: [cell/layer, amnesia/answer_rank]", "is 3 numbers, one for each scale"),
+        ("overlap: few", "'few' is several sets, one for each top; overlap takes one set"),
+    ],
+)
+def test_an_analysis_that_has_no_one_answer_is_refused(
+    command: Command, write_spec: Callable[..., Path], analysis: str, why: str
+) -> None:
+    more = f"neurons: {{few: {{of: cell, top: [1, 2]}}}}\nanalyses:\n  a: {{{analysis}}}\n"
+    answer = command("validate", write_spec(more=more))
+    assert answer.code == 2 and why in " ".join(answer.all.split()), answer.all

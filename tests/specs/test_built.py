@@ -63,7 +63,9 @@ BUILT = [
     ),
     "localize: {a: stability, b: z_score, c: mean_activation, d: random,\n"
     "  e: {metric: stability, by: [entity, variant]}}\n"
-    "analyses: {s: {agreement: e, across: variant}, p: {profile: a}}\n",
+    "analyses: {s: {agreement: e, across: variant}, p: {profile: a}, o: {overlap: a}, q: {overlap: [a, b]},\n"
+    "  c: {correlation: [a/layer, popularity]}}\n",
+    intervention(CELL) + "analyses: {p: {pivot: i, rows: edited, columns: entity, value: knowledge_score}}\n",
     "prompts: {p: {relations: all, known: accuracy@2}, q: {of: p, known: any},\n"
     "  t: {templates: attributes, variants: all}}\n",
     "localize: {cell: {metric: stability, layers: [4-9, 80%-100%], top: 3, site: mlp.out, position: last}}\n",
@@ -197,9 +199,9 @@ REFUSED = [
         "choosing a value on other prompts (`tune:`) is not built yet",
     ),
     (
-        "localize: {c: stability}\nanalyses: {o: {overlap: c}}\n",
-        "analyses.o.overlap",
-        "the analysis overlap is not built yet",
+        "localize: {c: stability}\nanalyses: {o: {errors: i}}\n",
+        "analyses.o.errors",
+        "the analysis errors is not built yet",
     ),
     (
         "localize: {c: stability}\nanalyses: {o: {agreement: c, across: model}}\n",
@@ -227,7 +229,7 @@ def test_chat_templates_are_not_built() -> None:
 
 
 def test_what_only_leaves_out_may_be_unbuilt() -> None:
-    text = HEAD + intervention(CELL) + "vectors: {v: {from: x}}\nanalyses: {o: {overlap: cell}}\n"
+    text = HEAD + intervention(CELL) + "vectors: {v: {from: x}}\nanalyses: {o: {errors: i}}\n"
     assert len(told(text)) == 2
     assert told(text.replace("vectors: {v: {from: x}}\n", "") + "only: i\n") == []
 

@@ -354,6 +354,18 @@ def _check_derived(scope: Scope, text: str, path: Path) -> bool:
     return True
 
 
+def check_correlations(scope: Scope) -> None:
+    """What a correlation reads of an intervention is one number of each owner."""
+    for name, spec in scope.experiment.analyses.items():
+        for n, quantity in enumerate(spec.correlation or []):
+            base, slash, rest = quantity.partition("/")
+            path = ("analyses", name, "correlation", n)
+            if slash and base in scope.experiment.interventions:
+                groups = groups_of(scope, base)
+                if groups:
+                    _check_result(scope, f"{base}/{sorted(groups)[0]}/{rest}", path)
+
+
 # -- where a claim is made
 
 
@@ -385,4 +397,4 @@ def _below(value: object) -> dict[str, object] | None:
     return dict(value) if isinstance(value, dict) else None
 
 
-CHECKS = (check_claims, check_filters)
+CHECKS = (check_claims, check_filters, check_correlations)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import get_args
 
 from specs.language.experiment import (
@@ -16,6 +16,7 @@ from specs.language.experiment import (
     Source,
     Times,
 )
+from specs.language.facts import COLUMNS
 from specs.language.meaning.naming import KINDS, Path, choose
 from specs.language.meaning.scope import Scope
 from specs.language.meaning.sweeps import sweeps_of
@@ -269,7 +270,11 @@ def check_analyses(scope: Scope) -> None:
         if verb in ("overlap", "profile", "agreement"):
             refs = getattr(spec, verb)
             for n, ref in enumerate(refs if isinstance(refs, list) else [refs]):
-                scope.neurons(ref, *path, verb, *([n] if isinstance(refs, list) else []))
+                place = (*path, verb, *([n] if isinstance(refs, list) else []))
+                found = scope.neurons(ref, *place)
+                if found is not None and found.axes:
+                    swept = " and ".join(found.axes)
+                    scope.tell(f"'{ref}' is several sets, one for each {swept}; {verb} takes one set", *place)
         for field in ("pivot", "cumulativity", "slices", "errors"):
             value = getattr(spec, field)
             if value is not None:
@@ -281,8 +286,27 @@ def check_analyses(scope: Scope) -> None:
                 _check_quantity(scope, quantity, (*path, "correlation", n))
         if spec.pivot in scope.experiment.interventions:
             sweeps = sweeps_of(scope, str(spec.pivot)) or {}
-            for field in ("rows", "columns"):
+            fine = [
                 scope.column(getattr(spec, field), *path, field, also=(*RESULT_COLUMNS, *sweeps))
+                for field in ("rows", "columns")
+            ]
+            if all(fine):
+                _check_pivot(scope, spec, sweeps, path)
+
+
+def _check_pivot(scope: Scope, spec: Analysis, sweeps: Mapping[str, Sequence[float | str]], path: Path) -> None:
+    """A cell of a pivot is a mean of numbers that were measured, under one edit."""
+    measures = scope.experiment.interventions[str(spec.pivot)].measure
+    if spec.value is not None and spec.value not in measures:
+        scope.tell(f"{spec.pivot} does not measure '{spec.value}'; it measures {', '.join(measures)}", *path, "value")
+    elif spec.value is not None and spec.value.startswith("text@"):
+        scope.tell(f"{spec.value} is a text and has no mean", *path, "value")
+    free = [axis for axis, values in sweeps.items() if len(values) > 1 and axis not in (spec.rows, spec.columns)]
+    if free:
+        message = (
+            f"a cell would be the mean over {free[0]} ({len(sweeps[free[0]])} values); make it `rows` or `columns`"
+        )
+        scope.tell(message, *path, "pivot")
 
 
 def _check_difference(scope: Scope, spec: Analysis, path: Path) -> None:
@@ -297,11 +321,14 @@ def _check_quantity(scope: Scope, quantity: str, path: Path) -> None:
     """Check what a correlation reads: a property of neurons, a measure, or a column."""
     name, slash, prop = quantity.rpartition("/")
     if not slash:
-        scope.column(quantity, *path)
+        if quantity in COLUMNS:
+            scope.tell(f"'{quantity}' is a column of prompts; a correlation is over owners: name an attribute", *path)
+        else:
+            scope.column(quantity, *path)
         return
     base = name.partition("/")[0]
     if base in scope.experiment.interventions:
-        return
+        return  # checked as the claim it would be of one owner
     if prop not in PROPERTIES:
         scope.tell(f"'{prop}' is not a property of a neuron{choose(prop, PROPERTIES)}", *path)
         return

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from runner.analyses import Findings
+from specs.language.experiment import Experiment
 from specs.language.references import parse_address
 from specs.language.results import ModelFacts, RankedNeuron, Ranking, RankingGroup, Results
 
@@ -11,15 +13,21 @@ from specs.language.results import ModelFacts, RankedNeuron, Ranking, RankingGro
 class Whole:
     """A whole ranking as ``{group: {address: score}}``."""
 
-    def __init__(self, scores):
-        self.scores = scores
+    site = "mlp.neurons"
+
+    def __init__(self, scores, top):
+        self.scores, self.top = scores, top
+        self.groups = scores
 
     def rank_of(self, key, address):
         own = self.scores[key][str(address)]
         return sum(score > own for score in self.scores[key].values()) + 1, own
 
+    def widths(self):
+        return {("mlp.neurons", layer): 16 for layer in range(4)}
 
-def make(scores, top=1):
+
+def make(scores, top=1, entities=None):
     """Give the results and the whole rankings of one localisation called ``cell``."""
     groups = {}
     for key, found in scores.items():
@@ -69,7 +77,13 @@ def make(scores, top=1):
         model=model,
         rankings={"cell": ranking},
     )
-    return results, {"cell": Whole(scores)}
+    return (Findings(experiment(entities), results, {"cell": Whole(scores, top)}),)
+
+
+def experiment(entities=None):
+    """Give an experiment that declares these entities, with their attributes."""
+    described = {key: {"name": key, "attributes": values} for key, values in (entities or {}).items()}
+    return Experiment.model_validate({"version": 1, "name": "x", "model": "m", "entities": described})
 
 
 @pytest.fixture(scope="session")

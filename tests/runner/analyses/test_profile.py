@@ -54,7 +54,7 @@ def test_a_single_neuron_is_told_by_its_layer(ranked):
 
 
 def test_a_set_that_was_not_ranked_is_refused(ranked):
-    with pytest.raises(RunError, match="a profile of 'verified' is not built yet"):
+    with pytest.raises(RunError, match="'verified' names no set of neurons of this run"):
         profile(ranked, of="verified")
     with pytest.raises(RunError, match="no ranking of 'merkel'"):
         profile(ranked, of="cell/merkel")

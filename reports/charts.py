@@ -265,6 +265,41 @@ def layer_profile(rows: Sequence[dict[str, Any]], best: int) -> Any:
     return _sized(chart, "", SMALL, 140)
 
 
+def funnel(rows: Sequence[dict[str, Any]], total: int, width: int) -> Any:
+    """Draw how many owners each condition leaves, as bars from top to bottom, and as diamonds what chance leaves.
+
+    Each row has step, owners, chance (None without a placebo) and tip.
+    """
+    narrow = width <= NARROW
+    order = [row["step"] for row in rows]
+    shown = [{**row, "at": str(n), "words": f"{row['owners']} of {total}"} for n, row in enumerate(rows)]
+    x = alt.X(
+        "owners:Q",
+        scale=alt.Scale(domain=[0, max(total, 1)], nice=False),
+        axis=alt.Axis(title=None, format="d", tickMinStep=1),
+    )
+    # On a telephone conditions are longer than the chart: they stand above their bars.
+    y = alt.Y("at:N", sort=None, scale=alt.Scale(padding=0.35), axis=None)
+    base = alt.Chart(inline(shown)).encode(y=y)
+    layers = [
+        base.mark_bar(color=PALE, height=12, yOffset=7).encode(x=x, description=alt.Description("tip:N")),
+        base.mark_text(align="left", baseline="bottom", dy=-1, fontSize=11, color=INK, limit=width - 50).encode(
+            x=alt.datum(0), text=alt.Text("step:N")
+        ),
+        base.mark_text(align="right", baseline="bottom", dy=-1, fontSize=11, color=INK).encode(
+            x=alt.datum(max(total, 1)), text=alt.Text("words:N")
+        ),
+    ]
+    by_chance = [row for row in shown if row["chance"] is not None]
+    if by_chance:
+        layers.append(
+            alt.Chart(inline(by_chance))
+            .mark_point(filled=True, shape="diamond", size=50, color=ACCENT, opacity=1, yOffset=7)
+            .encode(x=alt.X("chance:Q"), y=y)
+        )
+    return _sized(alt.layer(*layers), "", NARROW if narrow else WIDTH * 2, 36 * len(order))
+
+
 def figures(results: Results) -> dict[str, bytes]:
     """Draw the pictures that MLflow keeps, as PNG: ``cells_<ranking>`` and ``sweep_<intervention>``.
 

@@ -31,7 +31,7 @@ import yaml
 from reports import formats
 from reports.curves import EVERYBODY, key_values, sweep_axis
 from reports.view import Winner, main_measure, winner
-from specs.language.results import InjectedText, InterventionResult, Ranking, Results, Summary
+from specs.language.results import InjectedText, InterventionResult, NeuronSetResult, Ranking, Results, Summary
 
 __all__ = ["LONGEST_PARAM", "Metric", "Page", "fingerprint", "metric_key", "pages", "steps"]
 
@@ -222,6 +222,7 @@ def _whole(results: Results, spec: Mapping[str, Any], common: Mapping[str, str])
     for ranking in results.rankings.values():
         metrics += _ranking_metrics(ranking)
         tags |= _winner_tags(ranking)
+    metrics += [metric for chosen in results.neurons.values() for metric in _set_metrics(chosen)]
     for result in results.interventions.values():
         everybody = [s for s in result.summaries if s.edited == EVERYBODY] or result.summaries
         metrics += _key_metrics(result, everybody)
@@ -246,6 +247,7 @@ def _whole(results: Results, spec: Mapping[str, Any], common: Mapping[str, str])
         tables={
             "cells": _cells(results.rankings.values(), best=1),
             "claims": _columns(claim.model_dump() for claim in results.claims),
+            "neurons": _columns(row for chosen in results.neurons.values() for row in _set_rows(chosen)),
             "left_out": _columns(item.model_dump() for item in results.left_out),
             "self_tests": _columns(test.model_dump() for test in results.self_tests),
             "stages": _columns(stage.model_dump() for stage in results.stages),
@@ -265,6 +267,8 @@ def _note(results: Results) -> str:
         lines += [f"**Answer.** {_cell(results.answer)}", ""]
     for ranking in results.rankings.values():
         lines += _cell_lines(ranking)
+    for chosen in results.neurons.values():
+        lines += _set_lines(chosen)
     for result in results.interventions.values():
         lines += _effect_lines(result)
     if results.claims:
@@ -362,6 +366,8 @@ def _localisation(results: Results, ranking: Ranking) -> Page:
 
 def _intervention(results: Results, result: InterventionResult) -> Page:
     note = [f"{_cell(edit)}" for edit in result.edits] + ["", *_effect_lines(result)]
+    if result.not_applicable:
+        note.append(f"Not run: {_cell(result.not_applicable)}.")
     note.append(f"{result.n_known} of {result.n_asked} questions are known to the clean model.")
     for axis in (a for a in [sweep_axis(result)] if a is not None):
         values = result.axes[axis]
@@ -403,6 +409,48 @@ def _analysis(results: Results, name: str) -> Page:
         metrics=[Metric(metric_key(f"{name}/{k}"), v) for k, v in analysis.figures.items()],
         tables={name: _columns(dict(zip(names, row, strict=True)) for row in analysis.rows)},
     )
+
+
+def _set_metrics(chosen: NeuronSetResult) -> list[Metric]:
+    """Give the size of a set, the owners that each condition leaves, and the same for random neurons."""
+    found = [Metric(metric_key(f"{chosen.name}/size"), float(chosen.size))]
+    if chosen.conditions:
+        found.append(Metric(metric_key(f"{chosen.name}/owners"), float(chosen.funnel[-1])))
+    placebo = chosen.placebo
+    if placebo is not None and placebo.size is not None:
+        found.append(Metric(metric_key(f"{chosen.name}/random_neurons/size"), placebo.size))
+    return found
+
+
+def _set_lines(chosen: NeuronSetResult) -> list[str]:
+    if not chosen.conditions:
+        return []
+    placebo = chosen.placebo
+    lines = [f"**{_cell(chosen.name)}**: {chosen.size} neurons of {len(chosen.owners)} owners", ""]
+    lines += ["| condition | owners left | with random neurons |", "|---|---|---|"]
+    lines += [f"| with candidates | {chosen.funnel[0]} |  |"]
+    for n, condition in enumerate(chosen.conditions):
+        by_chance = formats.number(placebo.left[n]) if placebo is not None and placebo.left else ""
+        lines.append(f"| {_code(condition)} | {chosen.funnel[n + 1]} | {by_chance} |")
+    return [*lines, ""]
+
+
+def _set_rows(chosen: NeuronSetResult) -> Iterator[dict[str, Any]]:
+    """List every candidate: whose, which neuron, its figures, and the condition it failed."""
+    for owner in chosen.owners.values():
+        for candidate in owner.candidates:
+            yield {
+                "set": chosen.name,
+                "owner": owner.owner,
+                "neuron": candidate.address,
+                "rank": candidate.rank,
+                "dominance": candidate.dominance,
+                "chosen": candidate.address in owner.neurons,
+                "failed": "" if candidate.failed is None else chosen.conditions[candidate.failed],
+                "figures": json.dumps(
+                    dict(zip(chosen.conditions, candidate.figures, strict=False)), ensure_ascii=False
+                ),
+            }
 
 
 def _winners(ranking: Ranking) -> list[Winner]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from runner.summaries import other_forms
-from specs.language.results import InterventionResult, RankingGroup, Results, Summary
+from specs.language.results import InterventionResult, NeuronSetResult, RankingGroup, Results, Summary
 from specs.language.words import ConditionName, Role
 
 __all__ = ["answer"]
@@ -48,14 +48,18 @@ Point = Mapping[str, float | str]
 
 def answer(results: Results) -> str:
     """Say in one sentence what the run found about its first owner, and for how many others it holds."""
-    silencing = next((i for i in results.interventions.values() if not i.placeholder and i.owners), None)
-    injection = next((i for i in results.interventions.values() if i.placeholder and i.owners), None)
+    # What candidates were tried with speaks where nothing was done to those that passed.
+    tried = {name for chosen in results.neurons.values() for name in chosen.interventions}
+    done = sorted((i for i in results.interventions.values() if i.owners), key=lambda i: i.name in tried)
+    silencing = next((i for i in done if not i.placeholder), None)
+    injection = next((i for i in done if i.placeholder), None)
     main = silencing or injection
     group = _first_group(results, main)
     owner = main.owners[0] if main else group.key if group else None
     if owner is None:
         return "Nothing was ranked and nothing was edited, so there is nothing to say."
     parts = [_cell(results, group)] if group else []
+    parts += [_chosen(chosen) for chosen in results.neurons.values() if chosen.conditions]
     if silencing:
         parts.append(_silencing(results, silencing, owner, group))
         parts += _others_with_an_effect(results, silencing, owner)
@@ -107,6 +111,21 @@ def _cell(results: Results, group: RankingGroup) -> str:
     return f"{best.address} {how} for {group.label} (dominance {best.dominance:.1f})"
 
 
+def _chosen(chosen: NeuronSetResult) -> str:
+    """Say for how many owners a filter left a neuron, beside what random neurons in their place would have left."""
+    passed = sum(bool(owner.neurons) for owner in chosen.owners.values())
+    total = len(chosen.owners)
+    who = "its one owner" if total == 1 else f"{_count(passed)} of {_count(total)} owners"
+    if total == 1:
+        text = f"the filter {chosen.name} leaves {who} {'a' if passed else 'no'} neuron"
+    else:
+        text = f"the filter {chosen.name} leaves a neuron for {who}"
+    placebo = chosen.placebo
+    if placebo is None or not placebo.owners:
+        return text
+    return f"{text} (with random neurons in their place, {_number(sum(placebo.owners) / len(placebo.owners))})"
+
+
 # -- silencing ----------------------------------------------------------------------------------------------
 
 
@@ -133,7 +152,7 @@ def _silencing(results: Results, done: InterventionResult, owner: str, group: Ra
     effect = _effect(done, owner)
     if effect is None:
         return _nothing(results, done, owner)
-    how = _doing(done, effect.point, _edited(done, owner, group))
+    how = _doing(done, effect.point, _edited(done, owner, group, effect.point))
     name = _words(effect.measure)
     found = f"{_number(effect.target.mean)}{_interval(effect.target)} over {_questions(effect.target.n)}"
     random = _draws(done, owner, effect.random)
@@ -279,7 +298,7 @@ def _injection(results: Results, done: InterventionResult, owner: str, group: Ra
             for condition in CONTROLS
             if (found := _best(done, owner, condition, measure)) is not None and found.mean is not None
         }
-        how = _doing(done, best.axes, _edited(done, owner, group))
+        how = _doing(done, best.axes, _edited(done, owner, group, best.axes))
         name = _words(measure)
         if base is None:
             text = f"{where}, {how} gives {name} of {_number(best.mean)}{_interval(best)}"
@@ -384,11 +403,13 @@ def _label(results: Results, owner: str) -> str:
     return owner
 
 
-def _edited(done: InterventionResult, owner: str, group: RankingGroup | None) -> str:
+def _edited(done: InterventionResult, owner: str, group: RankingGroup | None, point: Point | None = None) -> str:
     """Name what was edited: ``it`` for the neuron that the sentence is about."""
     edited = done.neurons.get(owner, [])
     if group is not None and edited == [group.neurons[0].address]:
         return "it"
+    if point and "rank" in point and "-" not in str(point["rank"]):
+        return f"the neuron of rank {_factor(point['rank'])}"
     return edited[0] if len(edited) == 1 else f"{len(edited)} neurons"
 
 
@@ -403,7 +424,7 @@ def _doing(done: InterventionResult, point: Point, what: str) -> str:
             said.append(f"setting {what} to {_factor(value)}")
         elif axis == "times":
             said.append(f"setting {what} to {_factor(value)} times its usual value")
-        else:
+        elif axis != "rank" or not what.startswith("the neuron of rank"):
             rest.append(f"{axis} {_factor(value)}")
     text = said[0] if said else f"{done.title} of {what}"
     rest += [f"then {more}" for more in said[1:]]

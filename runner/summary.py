@@ -11,7 +11,7 @@ from rich.text import Text
 
 from runner.run_types import run_again
 from runner.tables import print_rows
-from specs.language.results import InterventionResult, Ranking, Results, Summary
+from specs.language.results import InterventionResult, NeuronSetResult, Ranking, Results, Summary
 
 __all__ = ["as_json", "print_summary"]
 
@@ -26,7 +26,13 @@ def print_summary(console: Console, results: Results, paths: dict[str, str]) -> 
     for ranking in results.rankings.values():
         if not [c for c in ranking.by if c == "variant"]:
             _print_cells(console, ranking)
+    for chosen in results.neurons.values():
+        if chosen.conditions:
+            _print_chosen(console, chosen)
     for intervention in results.interventions.values():
+        if intervention.not_applicable:
+            console.print(Text(f"{intervention.name}: {intervention.not_applicable}"), highlight=False)
+            continue
         _print_scores(console, intervention)
         for line in _texts(intervention):
             console.print(line, highlight=False)
@@ -81,6 +87,22 @@ def _print_cells(console: Console, ranking: Ranking) -> None:
     title = f"{ranking.name}: {ranking.metric} at {ranking.position}"
     console.print()
     print_rows(console, ["who", ranking.unit, "dominance", "mean"], rows, title=title)
+
+
+def _print_chosen(console: Console, chosen: NeuronSetResult) -> None:
+    """Print how many owners each condition of a filter leaves, and for how many random neurons would pass."""
+    placebo = chosen.placebo
+    rows = [["with candidates", f"{chosen.funnel[0]} of {len(chosen.owners)}", ""]]
+    for n, (condition, left) in enumerate(zip(chosen.conditions, chosen.funnel[1:], strict=True)):
+        by_chance = f"{placebo.left[n]:.3g}" if placebo is not None and placebo.left else ""
+        rows.append([condition, str(left), by_chance])
+    console.print()
+    title = f"{chosen.name}: {chosen.size} {'neuron' if chosen.size == 1 else 'neurons'}"
+    if placebo is not None and placebo.size is not None:
+        title += f", random neurons in their place {placebo.size:.3g}"
+    elif placebo is not None:
+        title += f"; no placebo: {placebo.reason}"
+    print_rows(console, ["condition", "owners", "at random"], rows, title=title)
 
 
 def _points(intervention: InterventionResult) -> list[dict[str, float | str]]:
@@ -205,6 +227,14 @@ def as_json(results: Results, paths: dict[str, str]) -> dict[str, Any]:
         },
         "interventions": {
             i.name: [s.model_dump() for s in i.summaries if s.relation is None] for i in results.interventions.values()
+        },
+        "neurons": {
+            chosen.name: {
+                "size": chosen.size,
+                "random_neurons": chosen.placebo.size if chosen.placebo else None,
+                "owners": {owner: choice.neurons for owner, choice in chosen.owners.items()},
+            }
+            for chosen in results.neurons.values()
         },
         "analyses": {a.name: a.figures for a in results.analyses.values()},
         "claims": [c.model_dump() for c in results.claims],

@@ -109,6 +109,8 @@ def _intervention(results: Results, result: InterventionResult) -> InterventionV
 
 
 def _facts(result: InterventionResult) -> list[tuple[str, str]]:
+    if result.not_applicable:
+        return [("edit", "; ".join(result.edits)), ("not run", result.not_applicable)]
     asked = f"{formats.counted(result.n_asked, 'question')} ({', '.join(result.ask)})"
     rule = f" ({result.known_rule})" if result.known_rule else ""
     if result.known_rule == "any":

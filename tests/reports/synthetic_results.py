@@ -14,16 +14,20 @@ import numpy as np
 
 from specs.language.results import (
     AnalysisResult,
+    Candidate,
     ClaimResult,
     InjectedText,
     InterventionResult,
     LeftOut,
     ModelFacts,
+    NeuronSetResult,
+    OwnerChoice,
     RankedNeuron,
     Ranking,
     RankingGroup,
     Results,
     SelfTest,
+    SetPlacebo,
     Stage,
     Summary,
 )
@@ -513,6 +517,95 @@ def results(
             "files": ["https://huggingface.co/Qwen/Qwen2.5-Coder-1.5B-Instruct"],
         },
         spec=SPEC,
+    )
+
+
+CONDITIONS = (
+    "dominance >= 10",
+    "verify/knowledge_loss_clipped >= 0.1",
+    "verify/others/knowledge_loss_clipped <= 0.05",
+)
+
+
+def _candidate(rank: int, dominance: float, lost: float, others: float | None, failed: int | None) -> Candidate:
+    return Candidate(
+        address=f"L{rank}.N{100 + rank}",
+        layer=rank,
+        neuron=100 + rank,
+        rank=rank,
+        score=50.0 / rank,
+        dominance=dominance,
+        figures=[dominance, lost, others],
+        n=[0, 8, 0 if others is None else 24],
+        reasons=["", "", "" if others is not None else "the clean model knows none of the answers"],
+        wanted=[None, None, None],
+        failed=failed,
+    )
+
+
+def verified(*, nobody: bool = False) -> NeuronSetResult:
+    """A filtered set: two owners with a neuron, one who fails by the loss, one by what others lose."""
+    best = {
+        "trump": [_candidate(1, 22.0, 0.62, 0.01, None), _candidate(2, 11.0, 0.31, 0.02, None)],
+        "obama": [_candidate(1, 18.0, 0.04, 0.0, 1), _candidate(2, 12.5, 0.44, 0.01, None)],
+        "merkel": [_candidate(1, 14.0, 0.03, 0.0, 1), _candidate(2, 4.0, 0.5, 0.0, 0)],
+        "einstein": [_candidate(1, 31.0, 0.7, 0.4, 2), _candidate(2, 10.5, 0.2, None, 2)],
+    }
+    chosen = {} if nobody else {"trump": ["L1.N101"], "obama": ["L2.N102"]}
+    owners = {
+        key: OwnerChoice(
+            owner=key,
+            label=OWNERS[key],
+            neurons=chosen.get(key, []),
+            n_candidates=len(found),
+            left=[sum(c.failed is None or c.failed > n for c in found) for n in range(3)],
+            candidates=found,
+        )
+        for key, found in best.items()
+    }
+    return NeuronSetResult(
+        name="verified",
+        of="cell",
+        conditions=list(CONDITIONS),
+        quantities=[text.split(" ")[0] for text in CONDITIONS],
+        interventions=["verify"],
+        owners=owners,
+        size=len(chosen),
+        funnel=[4, 4, 3, len(chosen)],
+        placebo=SetPlacebo(
+            intervention="verify",
+            sizes=[0, 1, 0, 0, 0],
+            owners=[0, 1, 0, 0, 0],
+            left=[4.0, 0.6, 0.2],
+            size=0.2,
+        ),
+    )
+
+
+def chosen() -> Results:
+    """A run with a filtered set, one that nobody passed, and an intervention that had nothing to edit."""
+    whole = results(factors=COARSE)
+    amnesia = whole.interventions["amnesia"]
+    idle = InterventionResult(
+        name="later",
+        title="negative ablation",
+        edits=["scale nobody by -1 at entity.last"],
+        owners=[],
+        neurons={},
+        axes={"scale": [-1.0]},
+        measures=list(amnesia.measures),
+        ask=["facts"],
+        n_asked=0,
+        n_known=0,
+        summaries=[],
+        not_applicable="no neuron passed, for any owner: nothing is edited",
+    )
+    nobody = verified(nobody=True).model_copy(update={"name": "nobody"})
+    return whole.model_copy(
+        update={
+            "neurons": {"verified": verified(), "nobody": nobody},
+            "interventions": {**whole.interventions, "later": idle},
+        }
     )
 
 

@@ -23,7 +23,7 @@ from specs.language.words import ConditionName, Measure, Role
 
 Read = Callable[[str], Page]
 Report = Callable[[str], str]
-KINDS = ("results", "partial", "empty", "nothing_measured", "no_cell", "strange_names")
+KINDS = ("results", "partial", "empty", "nothing_measured", "no_cell", "strange_names", "chosen")
 TITLES = [
     "Warnings",
     "Cells",

@@ -6,12 +6,16 @@ from runner.claims import evaluate, look_up
 from specs.language.experiment import Experiment
 from specs.language.results import (
     AnalysisResult,
+    Candidate,
     InterventionResult,
     ModelFacts,
+    NeuronSetResult,
+    OwnerChoice,
     RankedNeuron,
     Ranking,
     RankingGroup,
     Results,
+    SetPlacebo,
     Summary,
 )
 
@@ -302,3 +306,77 @@ def test_claims_keep_their_order_and_their_words(results):
 def test_a_path_can_be_looked_up_by_itself(results):
     assert look_up("amnesia/obama/knowledge_score/scale=-3", results).number == 0.12
     assert look_up("cell/obama", results).neurons == {"L2.N10941", "L2.N7"}
+
+
+def chosen_set(**changes):
+    def candidate(address, dominance, failed=None):
+        layer, neuron = (int(part[1:]) for part in address.split("."))
+        return Candidate(
+            address=address,
+            layer=layer,
+            neuron=neuron,
+            rank=1,
+            dominance=dominance,
+            figures=[dominance],
+            n=[0],
+            reasons=[""],
+            wanted=[None],
+            failed=failed,
+        )
+
+    owners = {
+        "trump": OwnerChoice(owner="trump", label="Trump", neurons=["L1.N5"], candidates=[candidate("L1.N5", 20.0)]),
+        "trump/typo": OwnerChoice(
+            owner="trump/typo", label="Tramp", neurons=["L9.N9"], candidates=[candidate("L9.N9", 90.0)]
+        ),
+        "obama": OwnerChoice(owner="obama", label="Obama", neurons=["L2.N7"], candidates=[candidate("L2.N7", 10.0)]),
+        "nobody": OwnerChoice(owner="nobody", label="X", neurons=[], candidates=[candidate("L0.N1", 3.0, 0)]),
+    }
+    placebo = SetPlacebo(intervention="verify", sizes=[0, 1], owners=[0, 1], left=[0.5], size=0.5)
+    facts = {"name": "verified", "owners": owners, "size": 2, "placebo": placebo}
+    return NeuronSetResult(**(facts | changes))
+
+
+@pytest.mark.parametrize(
+    ("path", "number", "words"),
+    [
+        ("verified/size", 2, "2"),  # another form of a name is no further owner
+        ("verified/trump/size", 1, "1"),
+        ("verified/nobody/size", 0, "0"),
+        ("verified/trump/typo/dominance", 90, "90"),
+        ("verified/dominance", 15, "15, mean of 2"),
+        ("verified/random_neurons/size", 0.5, "0.5, mean of 2 draws (0 to 1)"),
+    ],
+)
+def test_a_filtered_set_has_figures(results, path, number, words):
+    results.neurons["verified"] = chosen_set()
+    found = look_up(path, results)
+    assert (found.number, found.words, found.reason) == (number, words, "")
+
+
+def test_a_filtered_set_is_a_set_of_neurons(results):
+    results.neurons["verified"] = chosen_set()
+    assert look_up("verified", results).neurons == {"L1.N5", "L2.N7"}
+    assert look_up("verified/obama", results).neurons == {"L2.N7"}
+    assert look_up("verified/nobody", results).neurons == set()
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("verified/merkel", "verified holds nothing of 'merkel'"),
+        ("verified/nobody/dominance", "the set is empty"),
+        ("verified/random_neurons/dominance", "of random neurons the size of the whole set is known"),
+        ("verified/random_neurons/trump/size", "of random neurons the size of the whole set is known"),
+    ],
+)
+def test_what_a_filtered_set_has_not_is_said(results, path, reason):
+    results.neurons["verified"] = chosen_set()
+    assert reason in look_up(path, results).reason
+
+
+def test_without_random_neurons_their_figure_has_a_reason(results):
+    results.neurons["verified"] = chosen_set(placebo=SetPlacebo(reason="verify draws none"))
+    assert "verify draws none" in look_up("verified/random_neurons/size", results).reason
+    results.neurons["verified"] = chosen_set(placebo=None)
+    assert "reads no result" in look_up("verified/random_neurons/size", results).reason

@@ -6,10 +6,13 @@ from runner.sentence import answer
 from specs.language.results import (
     InterventionResult,
     ModelFacts,
+    NeuronSetResult,
+    OwnerChoice,
     RankedNeuron,
     Ranking,
     RankingGroup,
     Results,
+    SetPlacebo,
     Summary,
 )
 
@@ -382,3 +385,49 @@ def test_silencing_and_injection_share_the_sentence():
     text = answer(results(amnesia(), injection()))
     assert text.count(";") == 2 and text.count(".") > 1 and text.endswith(".") and "\n" not in text
     assert "multiplying it by -3" in text and "at the placeholder X" in text
+
+
+def filtered(*passed, total=3, chance=(0, 1)):
+    owners = {
+        f"o{n}": OwnerChoice(owner=f"o{n}", label=f"O{n}", neurons=["L1.N1"] if n in passed else [])
+        for n in range(total)
+    }
+    placebo = SetPlacebo(intervention="verify", sizes=list(chance), owners=list(chance), left=[0.5], size=0.5)
+    return NeuronSetResult(
+        name="verified",
+        conditions=["verify/knowledge_loss >= 0.1"],
+        interventions=["verify"],
+        owners=owners,
+        size=len(passed),
+        funnel=[total, len(passed)],
+        placebo=placebo if chance else None,
+    )
+
+
+def test_a_filter_is_told_with_what_chance_would_leave():
+    found = results(amnesia())
+    found.neurons["verified"] = filtered(0, 2)
+    words = "the filter verified leaves a neuron for two of three owners (with random neurons in their place, 0.50)"
+    assert words in answer(found)
+    found.neurons["verified"] = filtered(total=1, chance=())
+    assert "the filter verified leaves its one owner no neuron;" in answer(found)
+
+
+def test_what_was_done_to_those_who_passed_is_told_before_how_they_were_tried():
+    verify = amnesia(target=0.5, name="verify")
+    later = amnesia(target=0.12, name="later")
+    found = results(verify, later)
+    assert "to 0.50 [" in answer(found)
+    found.neurons["verified"] = filtered(0)
+    assert "to 0.12 [" in answer(found)
+
+
+def test_where_ranks_are_swept_the_neuron_of_the_first_is_meant():
+    found = summary(0.12, scale=-2.0, rank="1")
+    clean = summary(1.0, "clean")
+    done = amnesia(
+        axes={"scale": [-2.0], "rank": ["1", "2"]},
+        neurons={"trump": ["L0.N1", "L0.N2"]},
+        summaries=[found, clean],
+    )
+    assert "multiplying the neuron of rank 1 by -2 takes" in answer(results(done))

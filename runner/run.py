@@ -96,7 +96,8 @@ def run_cell(
         seconds=0.0,
         model=machine.facts(binder.adds_bos),
         spec=to_yaml(experiment),
-        left_out=list(plan.left_out),
+        tables=[table.record for table in cell.imports],
+        left_out=[*(item for table in cell.imports for item in table.left_out), *plan.left_out],
         warnings=[*(str(w.message) for w in loaded.warnings), *plan.warnings],
     )
     finished = Finished(results, root)

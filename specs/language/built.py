@@ -97,7 +97,6 @@ def _a_value(value: Any) -> bool:
 NOT_BUILT: tuple[NotBuilt, ...] = (
     # material
     NotBuilt(ModelSpec, "chat", "`chat:` (chat templates)"),
-    NotBuilt(Experiment, "data", "`data:` (reading tables)", instead="write entities and relations in the spec"),
     NotBuilt(Experiment, "vectors", "`vectors:`"),
     NotBuilt(Relation, "translations", "`translations:` (questions in other languages)"),
     NotBuilt(PromptSet, "language", "`language:` (questions in other languages)"),

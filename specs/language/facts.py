@@ -146,6 +146,10 @@ def prompt_set(experiment: Experiment, name: str) -> tuple[PromptText, ...]:
 
 
 def _wordings(experiment: Experiment, name: str, within: tuple[str, ...]) -> list[_Wording]:
+    if experiment.data:
+        raise RunError(
+            f"the tables of `data:` ({', '.join(experiment.data)}) were not read: load the spec from its file"
+        )
     if name in within:
         raise RunError(f"prompt set '{name}' is derived from itself")
     if name in experiment.prompts:
@@ -153,10 +157,8 @@ def _wordings(experiment: Experiment, name: str, within: tuple[str, ...]) -> lis
     if name in experiment.relations:
         return _questions(experiment, [name], PromptSet(relations=[name]))
     if name == "facts":
-        _closed(experiment)
         return _questions(experiment, list(experiment.relations), PromptSet(relations="all"))
     if name in TEMPLATES:
-        _closed(experiment)
         return _about_entities(experiment, shipped_list(name), PromptSet(templates=name))
     if name in TEXTS:
         return _about_nobody(shipped_list(name))
@@ -167,18 +169,10 @@ def _wordings(experiment: Experiment, name: str, within: tuple[str, ...]) -> lis
     raise RunError(f"'{name}' is not a prompt set{suggest(name, known)}")
 
 
-def _closed(experiment: Experiment) -> None:
-    """Refuse to expand what a data file would add to."""
-    if experiment.data:
-        raise RunError(f"data files ({', '.join(experiment.data)}) are not built yet")
-
-
 def _own_set(experiment: Experiment, name: str, spec: PromptSet, within: tuple[str, ...]) -> list[_Wording]:
     if spec.of is not None:
         found = _derived(experiment, spec, _wordings(experiment, spec.of, within))
     elif spec.relations is not None:
-        if spec.relations == "all":
-            _closed(experiment)
         relations = list(experiment.relations) if spec.relations == "all" else list(spec.relations)
         found = _questions(experiment, relations, spec)
     elif spec.templates is not None:
@@ -306,8 +300,6 @@ def _names(
 
 
 def _about_entities(experiment: Experiment, templates: Sequence[str], spec: PromptSet) -> list[_Wording]:
-    if spec.entities == "all" or isinstance(spec.entities, EntityFilter):
-        _closed(experiment)
     return [
         _Wording(body, number, entity, form, variant=variant, language=language)
         for entity in choose_entities(experiment, spec.entities)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+from specs.language.data.tables import Table, read_folder, read_table
 from specs.language.errors import Origin, Problem, SpecError
 from specs.language.nodes import MappingNode, Node, ScalarNode, SequenceNode, with_entry
 from specs.language.origins import join_path
@@ -23,7 +24,7 @@ SHIPPED = Path(__file__).resolve().parent.parent
 
 FILE_SUFFIXES = (".yaml", ".yml", ".json", ".jsonl", ".csv", ".tsv", ".txt", ".parquet")
 INLINED = (("prompts", "templates"), ("prompts", "texts"), ("placeholders", "from"))
-NAMED_BY_PATH = (("data", "from"), ("prompts", "pairs"), ("neurons", "from"), ("vectors", "from"))
+NAMED_BY_PATH = (("prompts", "pairs"), ("neurons", "from"), ("vectors", "from"))
 
 
 def is_file_name(text: str) -> bool:
@@ -37,6 +38,7 @@ class FileReader:
     def __init__(self) -> None:
         self.sources: list[Path] = []
         self._read = cache(self._read_list)
+        self._tables: dict[tuple[Path, tuple[tuple[str, str], ...]], list[Table]] = {}
 
     def resolve(self, root: MappingNode) -> tuple[MappingNode, list[Problem]]:
         """Give the tree with its lists inlined, and the problems of files that cannot be used."""
@@ -53,7 +55,7 @@ class FileReader:
         return root, problems
 
     def _definition(self, block: str, field: str, name: str, definition: Node, problems: list[Problem]) -> Node:
-        short = isinstance(definition, ScalarNode) and block in ("placeholders", "data")
+        short = isinstance(definition, ScalarNode) and block == "placeholders"
         value = definition if short else definition.entries.get(field) if isinstance(definition, MappingNode) else None
         if not isinstance(value, ScalarNode) or value.is_null:
             return definition
@@ -77,6 +79,16 @@ class FileReader:
             return node
         assert isinstance(definition, MappingNode)
         return with_entry(definition, field, node)
+
+    def tables(self, path: Path, named: str, columns: dict[str, str]) -> list[Table]:
+        """Read the table at a path, or all tables of a folder; raises SpecError for what is none."""
+        key = (path, tuple(columns.items()))
+        if key not in self._tables:
+            called = named if Path(named).is_absolute() else _called(path)
+            found = read_folder(path, called, columns) if path.is_dir() else [read_table(path, called, columns)]
+            self.sources.extend(table.path for table in found if table.path not in self.sources)
+            self._tables[key] = found
+        return self._tables[key]
 
     def find(self, value: ScalarNode) -> Path | None:
         """Look for a file beside the one that names it, then among what is shipped."""

@@ -7,13 +7,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from specs.language.built import not_built
 from specs.language.check import check_schema
 from specs.language.compose import inherit, read_files
+from specs.language.data import Import, import_data
 from specs.language.defaults import with_defaults
 from specs.language.dump import resolved_hash, to_yaml
 from specs.language.errors import Origin, Problem, SpecError
@@ -21,7 +23,7 @@ from specs.language.experiment import Experiment
 from specs.language.files import FileReader
 from specs.language.matrix import combinations
 from specs.language.meaning import check
-from specs.language.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from specs.language.nodes import MappingNode, Node, ScalarNode, SequenceNode, with_entry
 from specs.language.origins import Origins, join_path, split_path
 from specs.language.paths import parse_set, set_path
 
@@ -40,6 +42,8 @@ class Cell:
     origins: Origins
     hash: str
     """Twelve hex digits over everything that can change the numbers."""
+    imports: tuple[Import, ...] = ()
+    """What its tables brought; their rows are ordinary entities and relations of the experiment."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class Loaded:
     cells: tuple[Cell, ...]
     warnings: tuple[Problem, ...]
     sources: tuple[Path, ...]
-    """The spec, the files it extends, and the list files it uses."""
+    """The spec, the files it extends, and the lists and tables it uses."""
     sets: tuple[str, ...]
     """The `--set` settings it was loaded with."""
 
@@ -93,7 +97,7 @@ def load(
         raise SpecError(in_order(once(problems), named))
     sources = tuple(dict.fromkeys([*files.sources, *reader.sources]))
     name = cells[0].experiment.name
-    return Loaded(Path(path), name, tuple(cells), tuple(once(warnings)), sources, sets)
+    return Loaded(Path(path), name, tuple(cells), tuple(condensed(once(warnings))), sources, sets)
 
 
 def _cell(
@@ -103,18 +107,19 @@ def _cell(
     root, problems, orphans = inherit(root)
     root, absent = reader.resolve(root)
     root = _resolve_axes(root, axes)
+    root, bad, imports = import_data(root, reader)
     origins = Origins(root)
     experiment, wrong = check_schema(root, origins)
     lacking = {join_path(["interventions", name]) for name in orphans}
     wrong = [p for p in wrong if not (p.path in lacking and "needs `edit:`" in p.message)]
-    problems = [*problems, *absent, *wrong]
-    if experiment is None or problems:
+    problems = [*problems, *absent, *bad, *wrong]
+    if experiment is None or any(problem.severity == "error" for problem in problems):
         return problems, None
     experiment = with_defaults(experiment)
-    problems = list(check(experiment, origins, path))
+    problems += check(experiment, origins, path)
     if check_built:
         problems.extend(not_built(experiment, origins))
-    cell = Cell(label, axes, experiment, origins, resolved_hash(experiment))
+    cell = Cell(label, axes, experiment, origins, resolved_hash(experiment), tuple(imports))
     return problems, cell
 
 
@@ -163,6 +168,10 @@ def _resolve_axes(root: MappingNode, axes: Mapping[str, str]) -> MappingNode:
     if not isinstance(matrix, MappingNode):
         return root
     for axis in axes:
+        if split_path(axis)[0] == "data":
+            # what it chose is part of the spec by then, and the table is not
+            matrix = with_entry(matrix, axis, None)
+            continue
         node: Node | None = root
         for step in split_path(axis):
             if isinstance(node, MappingNode):
@@ -174,7 +183,7 @@ def _resolve_axes(root: MappingNode, axes: Mapping[str, str]) -> MappingNode:
         old = matrix.entries[axis]
         held = node or ScalarNode("null", False, old.origin)
         matrix = _entry(matrix, axis, SequenceNode((held,), old.origin))
-    return _entry(root, "matrix", matrix)
+    return with_entry(root, "matrix", matrix if matrix.entries else None)
 
 
 def _entry(parent: MappingNode, key: str, value: Node) -> MappingNode:
@@ -213,3 +222,22 @@ def once(problems: Iterable[Problem]) -> list[Problem]:
             place = problem.origin
         kept.setdefault((problem.message, place), problem)
     return list(kept.values())
+
+
+MOST_ALIKE = 5
+"""Warnings that differ in a name alone are shown one by one up to this many."""
+
+
+def condensed(warnings: Sequence[Problem]) -> list[Problem]:
+    """Show one of many warnings that say the same of another name: a table may hold thousands of them."""
+    groups: dict[str, list[Problem]] = {}
+    for warning in warnings:
+        groups.setdefault(re.sub("'.*'", "''", warning.message), []).append(warning)
+    found: list[Problem] = []
+    for members in groups.values():
+        if len(members) <= MOST_ALIKE:
+            found.extend(members)
+        else:
+            more = f"{members[0].message} (and {len(members) - 1:,} more like this)"
+            found.append(replace(members[0], message=more))
+    return found

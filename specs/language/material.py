@@ -102,13 +102,19 @@ class DataFile(Block):
     main = "from_"
     noun = "a data file"
 
-    from_: Text = Field(alias="from", description="A file or folder, relative to the spec.")
+    from_: Text = Field(
+        alias="from",
+        description="PopQA, LRE, known_1000, or a .csv, .tsv, .json or .jsonl table with columns entity, name, "
+        "relation, answer, prompt, language and attributes; or a folder of such files. Relative to the spec.",
+    )
     relations: SomeTexts | None = Field(default=None, description="Which relations to take; all if absent.")
     columns: dict[Text, Text] = Field(default_factory=dict, description="Our word: their column.")
-    where: Conditions = Field(default_factory=list, description="Which rows.")
-    unique: Text | None = Field(default=None, description="Keep one row per value of this column.")
+    where: Conditions = Field(
+        default_factory=list, description="Which rows; `questions` is how many relations the entity is asked."
+    )
+    unique: Text | None = Field(default=None, description="Keep the first row of each value of this column.")
     order: Text | None = Field(default=None, description="Sort by this column; a leading - reverses.")
-    limit: Whole | None = Field(default=None, ge=1, description="At most this many rows.")
+    limit: Whole | None = Field(default=None, ge=1, description="At most this many entities, each with all its rows.")
     language: Text | None = Field(default=None, description="The file is a translation into this language.")
 
 

@@ -34,6 +34,24 @@ class LeftOut(Record):
     """The block it was left out of."""
 
 
+class ImportedTable(Record):
+    """What a data block brought into the experiment; the spec that was run holds it all."""
+
+    name: str
+    file: str
+    kind: str
+    """PopQA, LRE, known_1000, or table."""
+    sha256: str
+    """Of the file; of a folder, of the digests of its files in their order."""
+    rows: int
+    """Rows in the file."""
+    entities: int
+    """Entities that were taken."""
+    relations: list[str]
+    facts: int
+    """Questions with an answer: pairs of entity and relation."""
+
+
 class SelfTest(Record):
     """One check of the engine on the loaded model."""
 
@@ -386,6 +404,7 @@ class Results(Record):
     interventions: dict[str, InterventionResult] = Field(default_factory=dict)
     analyses: dict[str, AnalysisResult] = Field(default_factory=dict)
     claims: list[ClaimResult] = Field(default_factory=list)
+    tables: list[ImportedTable] = Field(default_factory=list)
     left_out: list[LeftOut] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
     self_tests: list[SelfTest] = Field(default_factory=list)

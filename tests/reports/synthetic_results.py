@@ -16,6 +16,7 @@ from specs.language.results import (
     AnalysisResult,
     Candidate,
     ClaimResult,
+    ImportedTable,
     InjectedText,
     InterventionResult,
     LeftOut,
@@ -458,6 +459,18 @@ def results(
                 outcome="not met",
                 observed="0.95",
             ),
+        ],
+        tables=[
+            ImportedTable(
+                name="people",
+                file="data/people.csv",
+                kind="table",
+                sha256="ab" * 32,
+                rows=334,
+                entities=4,
+                relations=[*RELATIONS, "capital"],
+                facts=32,
+            )
         ],
         left_out=[
             LeftOut(

@@ -31,6 +31,7 @@ TITLES = [
     "What the model writes",
     "Analyses",
     "Claims",
+    "Tables",
     "What was left out",
     "Self-tests",
     "Stages",

@@ -78,11 +78,6 @@ BUILT = [
 REFUSED = [
     ("vectors: {v: {from: x.json}}\n", "vectors", "`vectors:` is not built yet"),
     (
-        "data: {d: x.csv}\n",
-        "data",
-        "`data:` (reading tables) is not built yet; write entities and relations in the spec",
-    ),
-    (
         "prompts: {p: {pairs: x.json}}\n",
         "prompts.p.pairs",
         "`pairs:` (clean and patch twins) is not built yet",

@@ -840,18 +840,6 @@ def test_every_mistake_is_told_in_the_order_of_the_file(tmp_path: Path) -> None:
     assert [p.origin.line for p in problems if p.origin] == [3, 4, 4, 5]
 
 
-def test_entities_of_a_table_are_not_called_unknown(tmp_path: Path) -> None:
-    """With a data file, entities, relations and attributes may come from it."""
-    (tmp_path / "facts.csv").write_text("entity,relation,answer\n", encoding="utf-8")
-    fragment = (
-        "data: {table: facts.csv}\n"
-        "prompts: {some: {relations: [capital], where: populous >= 3}}\n"
-        "interventions: {silence: {others: [france], ask: some}}\n"
-        "expect: silence/france/knowledge_score/scale=0 >= 0.5"
-    )
-    assert told(tmp_path, fragment) == []
-
-
 def test_a_problem_in_a_base_is_shown_in_the_base(tmp_path: Path) -> None:
     problems = told(tmp_path, "description: nothing new", BASE.replace("neurons: cell", "neurons: cel"))
     assert [Path(p.origin.file).name for p in problems if p.origin] == ["base.yaml"]

@@ -318,8 +318,6 @@ def _is_among(value: str, values: Sequence[float | str]) -> bool:
 def _check_column(scope: Scope, found: ResultPath, axis: str, value: str, sweeps: Sequence[str], path: Path) -> bool:
     columns = (*COLUMNS, *scope.attributes)
     if axis not in columns:
-        if scope.open:
-            return True
         known = [*sweeps, *columns]
         scope.tell(f"'{axis}' is neither a sweep nor a column of {found.block}{choose(axis, known)}", *path)
         return False

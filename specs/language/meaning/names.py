@@ -246,7 +246,7 @@ def _check_roles(scope: Scope, spec: Intervention, path: Path) -> None:
         experiment = scope.experiment
         if "/" in target:
             scope.fact(target, *path, "target")
-        elif target not in experiment.entities and target not in experiment.relations and not scope.open:
+        elif target not in experiment.entities and target not in experiment.relations:
             near = suggest(target, [*experiment.entities, *experiment.relations])
             kind = "relation" if any(f"'{r}'" in near for r in experiment.relations) else "entity"
             message = f"'{target}' is not {'an' if kind == 'entity' else 'a'} {kind}{near}"
@@ -349,7 +349,7 @@ def check_only(scope: Scope) -> None:
 def check_used(scope: Scope) -> None:
     """Every entity is asked about or localised by something."""
     experiment = scope.experiment
-    if scope.open or not (experiment.localize or experiment.interventions):
+    if not (experiment.localize or experiment.interventions):
         return
     used: set[str | None] = set()
     for name, path in _prompts_run(experiment):

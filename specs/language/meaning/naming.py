@@ -48,8 +48,6 @@ class Naming:
         self.experiment = experiment
         self.origins = origins
         self.problems: list[Problem] = []
-        self.open = bool(experiment.data)
-        """Data files may bring entities, relations and attributes that are not known here."""
         self.attributes = tuple(dict.fromkeys(name for e in experiment.entities.values() for name in e.attributes))
         self._told: set[tuple[str, Path]] = set()
         self._places: dict[str, list[Origin | None]] = {}
@@ -95,7 +93,7 @@ class Naming:
 
     def entity(self, name: str, *path: str | int, key: bool = False) -> bool:
         """Say whether a name is an entity's; if not, tell."""
-        if name in self.experiment.entities or self.open:
+        if name in self.experiment.entities:
             return True
         near = suggest(name, self.experiment.entities)
         self.tell(f"'{name}' is not an entity{near}", *path, key=key, unknown=name)
@@ -103,7 +101,7 @@ class Naming:
 
     def relation(self, name: str, *path: str | int) -> bool:
         """Say whether a name is a relation's; if not, tell."""
-        if name in self.experiment.relations or self.open:
+        if name in self.experiment.relations:
             return True
         near = suggest(name, self.experiment.relations)
         self.tell(f"'{name}' is not a relation{near}", *path, unknown=name)
@@ -123,7 +121,7 @@ class Naming:
         if not (self.relation(relation, *path) and self.entity(entity, *path)):
             return False
         known = self.experiment.relations.get(relation)
-        if known is not None and entity not in known.answers and not self.open:
+        if known is not None and entity not in known.answers:
             self.tell(f"'{relation}' has no answer for '{entity}'", *path)
             return False
         return True
@@ -143,7 +141,7 @@ class Naming:
     def column(self, name: str, *path: str | int, also: Iterable[str] = ()) -> bool:
         """Say whether a name is a column of prompts or an attribute; if not, tell."""
         known = dict.fromkeys((*COLUMNS, *self.attributes, *also))
-        if name in known or self.open:
+        if name in known:
             return True
         self.tell(f"'{name}' is not a column{choose(name, known)}", *path)
         return False

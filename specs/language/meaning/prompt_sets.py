@@ -9,7 +9,7 @@ from specs.language.errors import RunError
 from specs.language.experiment import Experiment, PromptSet
 from specs.language.facts import PromptText, placeholder_names, prompt_set
 from specs.language.meaning.naming import HasOrigins, Naming, choose
-from specs.language.scalars import nearest, suggest
+from specs.language.scalars import suggest
 from specs.language.shipped import PLACEHOLDERS, TEMPLATES, TEXTS
 
 __all__ = ["PromptSets", "Prompts"]
@@ -45,8 +45,6 @@ class PromptSets(Naming):
         """Give what a prompt set holds; None, told, for a name that is not one."""
         base, _, part = name.partition("/")
         if base not in self.set_names():
-            if self.open and self.kind(base) is None and nearest(base, self.experiment.prompts) is None:
-                return None
             near = suggest(base, self.set_names())
             self.tell(f"'{base}' is not a prompt set{near or self._is(base)}", *path, unknown=base)
             return None
@@ -58,8 +56,6 @@ class PromptSets(Naming):
             return placeholder_names(self.experiment, name)
         base = name.partition("/")[0]
         if base not in self.set_names():
-            if self.open and self.kind(base) is None:
-                return None
             known = [*self.set_names(), *self.experiment.placeholders, *PLACEHOLDERS]
             near = suggest(base, known)
             message = f"'{base}' is neither a prompt set nor a list of placeholders{near or self._is(base)}"
@@ -97,7 +93,7 @@ class PromptSets(Naming):
             found = Prompts(name, False, False, False, {name: None})
         else:
             found = Prompts(name, True, True, False, {name: None})
-        if found is None or (self.open and found.about is not False):
+        if found is None:
             return found
         try:
             texts = prompt_set(experiment, name)
@@ -137,8 +133,7 @@ class PromptSets(Naming):
             fine = self.conditions(choice.where, *path, "entities", "where", also=["entity"]) and fine
             if choice.order is not None:
                 fine = self.column(choice.order.removeprefix("-"), *path, "entities", "order") and fine
-        if not self.open:
-            fine = self._labels(spec, *path) and fine
+        fine = self._labels(spec, *path) and fine
         also = ["prompt", "text"]
         if spec.pairs is None:
             fine = self.conditions(spec.where, *path, "where", also=also) and fine

@@ -10,7 +10,7 @@ from specs.language.experiment import Relation
 from specs.language.meaning.naming import Path
 from specs.language.meaning.scope import Scope
 
-__all__ = ["CHECKS"]
+__all__ = ["CHECKS", "stands_in"]
 
 
 def check_templates(scope: Scope) -> None:
@@ -97,7 +97,7 @@ def _check_told(scope: Scope, relation: Relation, path: Path) -> None:
     bodies = [body for body, _ in _bodies(relation, path) if not templates.check(body)]
     texts = [" ".join(re.sub(r"\{\{.*?\}\}", "\0", body).split()) for body in bodies]
     told = [
-        (entity, n, answer, any(_stands_in(answer, text) for text in texts))
+        (entity, n, answer, any(stands_in(answer, text) for text in texts))
         for entity, answers in relation.answers.items()
         for n, answer in enumerate(answers)
         if answer.strip()
@@ -111,11 +111,11 @@ def _check_told(scope: Scope, relation: Relation, path: Path) -> None:
             scope.tell(f"the answer '{answer}' stands in the prompt itself", *place)
             continue
         known = scope.experiment.entities.get(entity)
-        if known is not None and _stands_in(answer, known.name):
+        if known is not None and stands_in(answer, known.name):
             scope.warn(f"the answer '{answer}' stands in the name it is asked about, '{known.name}'", *place)
 
 
-def _stands_in(answer: str, text: str) -> bool:
+def stands_in(answer: str, text: str) -> bool:
     """Say whether an answer stands in a text as whole words."""
     before = r"(?<!\w)" if re.match(r"\w", answer) else ""
     after = r"(?!\w)" if re.search(r"\w$", answer) else ""
@@ -172,7 +172,7 @@ def _answered_by(scope: Scope, ask: Sequence[str], text: str) -> tuple[str, str]
         found = scope.prompts(base, "interventions")
         for prompt in found.texts or () if found is not None else ():
             for answer in prompt.answers:
-                if answer.strip() and prompt.relation is not None and _stands_in(answer, text):
+                if answer.strip() and prompt.relation is not None and stands_in(answer, text):
                     return prompt.relation, answer
     return None
 

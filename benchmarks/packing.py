@@ -23,10 +23,12 @@ from runner.cache import StageCache
 from runner.compile import compile_plan
 from runner.localization.localize import localize
 from runner.model import Machine
+from runner.plan import Condition
 from runner.program import Mode
-from runner.resolve import Resolver, mean_values
+from runner.resolve import Resolver
 from runner.run import rule_of
 from runner.sizes import parse_size, size_text
+from runner.sources import as_stored, reading_at, stored_values
 from runner.terminal import Quiet
 from specs.language.experiment import Experiment
 from specs.language.load import load
@@ -63,8 +65,10 @@ def figures(experiment: Experiment, machine: Machine, mode: Mode) -> Figures:
     for ask in plan.ask:
         resolver = Resolver(experiment, ask, rankings, machine.shape.n_layers)
         resolver.widths_of = machine.widths()
-        if ask.means is not None:
-            resolver.means, _ = mean_values(engine, ask.means)
+        conditions = {s.condition for s in ask.job.sequences if isinstance(s.condition, Condition)}
+        for index, planned in enumerate(ask.means):
+            means = reading_at(planned, resolver.read_at(index, conditions))
+            resolver.stored.append(as_stored(means, stored_values(engine, means)[0]))
         outcome = engine.run(ask.job, resolver)
         for number, row in enumerate(rows_of(ask, outcome, machine.tokenizer, rule_of(experiment, ask))):
             for measure, value in row.values.items():

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from runner.bind import Binder, BoundPrompt, Unbound
 from runner.filters import reads_of
 from runner.measures import generated_tokens
-from runner.neurons import condition_axes, default_position, owners_of
+from runner.neurons import condition_axes, edit_position, names_layers, owners_of
 from runner.plan import (
     AnswerSlot,
     AskStage,
     Axes,
     Condition,
     LocalizeStage,
-    MeanStage,
     Plan,
     PlannedRow,
     Reading,
 )
 from runner.program import CLEAN, Job, TokenSequence
+from runner.sources import is_placeholders, source_of, uses_clean_run, value_stages
 from specs.language.errors import RunError
 from specs.language.experiment import GRADIENT_METRICS, Experiment, Intervention, Localize, Source
 from specs.language.facts import (
@@ -183,11 +183,6 @@ def _random_names(experiment: Experiment, name: str, spec: Localize) -> tuple[Pr
     return _with_names(experiment, spec, draw(dummies, wanted, experiment.seed, "random_names"))
 
 
-def is_placeholders(experiment: Experiment, name: str) -> bool:
-    """Say whether a name is a list of placeholders and not a prompt set."""
-    return name in experiment.placeholders or name in ("strangers", "dummies")
-
-
 # -- interventions ------------------------------------------------------------------------------------------------
 
 
@@ -203,7 +198,8 @@ class _JobBuilder:
     def add(self, sequence: TokenSequence, prompt_ids: tuple[int, ...]) -> int:
         group = self.groups.setdefault(prompt_ids, len(self.groups))
         sequence = replace(sequence, group=group, score=())
-        key = (sequence.ids, sequence.condition, sequence.edits, sequence.frozen, sequence.twin)
+        own = sequence.source if sequence.apart else ""
+        key = (sequence.ids, sequence.condition, sequence.edits, sequence.frozen, sequence.twin, own)
         if key not in self.index:
             self.index[key] = len(self.sequences)
             self.sequences.append(sequence)
@@ -246,7 +242,12 @@ def _ask_stage(
     where = f"interventions.{name}"
 
     positions = [edit_position(experiment, edit) for edit in spec.edit]
+    in_weights = [edit.in_ == "weights" for edit in spec.edit]
     freeze = spec.freeze
+    # What an exception leaves free is named, though not held by that name.
+    freed = [p for e in (freeze.except_ if freeze is not None else ()) for p in e.position or ()]
+    sources = [s for s in (*map(source_of, spec.edit), freeze and freeze.to) if isinstance(s, Source)]
+    has_twin = uses_clean_run(spec)
 
     def bind(text: PromptText, what: str) -> BoundPrompt | None:
         result = binder.bind(text)
@@ -257,7 +258,7 @@ def _ask_stage(
             )
             return None
         try:
-            for place in (*positions, *(freeze.position if freeze is not None else ())):
+            for place in (*positions, *(freeze.position if freeze is not None else ()), *freed):
                 result.positions(place)
         except ValueError as error:
             reason = LeftOut(what=f'{what}, "{text.text}"', reason=str(error), where=where)
@@ -282,18 +283,30 @@ def _ask_stage(
         branch = 1 << 30
         if condition is not None:
             if condition.kind != "no_edit":
-                edits = tuple(prompt.positions(position) for position in positions)
+                edits = tuple(
+                    () if weights else prompt.positions(position)
+                    for position, weights in zip(positions, in_weights, strict=True)
+                )
+            held: tuple[tuple[str, int], ...] = ()
             if freeze is not None:
-                frozen = tuple((p, at) for p in freeze.position for at in prompt.positions(p))
-            touched = [p for group in edits for p in group] + [p for _, p in frozen]
-            branch = min(touched)
+                held = tuple((p, at) for p in freeze.position for at in prompt.positions(p))
+                extra = (p for p in dict.fromkeys(freed) if p not in freeze.position)
+                frozen = held + tuple((p, at) for p in extra for at in prompt.positions(p))
+            touched = [p for group in edits for p in group] + [p for _, p in held]
+            # Another model's weights act from the first token on.
+            branch = 0 if edits and any(in_weights) else min(touched)
 
         def add(ids: tuple[int, ...], generate: int = 0) -> int:
             twin = None
             # Where every token is edited, so are those of the answer that the model is made to say.
             beyond = tuple(range(len(prompt.ids), len(ids)))
-            acting = tuple(at + beyond if where == "all" else at for at, where in zip(edits, positions, strict=False))
-            if condition is not None and freeze is not None and freeze.to == "clean":
+            acting = tuple(
+                at + beyond if where == "all" and at else at for at, where in zip(edits, positions, strict=False)
+            )
+            holding = frozen
+            if freeze is not None and "all" in freeze.position and frozen:
+                holding += tuple(("all", at) for at in beyond)
+            if condition is not None and has_twin:
                 twin = builder.add(TokenSequence(group=0, ids=ids), prompt.ids)
             return builder.add(
                 TokenSequence(
@@ -302,9 +315,10 @@ def _ask_stage(
                     condition=condition if condition is not None else CLEAN,
                     branch_at=branch,
                     edits=acting,
-                    frozen=frozen,
+                    frozen=holding,
                     twin=twin,
-                    source=prompt.text.text if frozen else "",
+                    source=prompt.text.text if condition is not None and sources else "",
+                    apart=condition is not None and any(s.sample is not None for s in sources),
                     generate=generate,
                 ),
                 prompt.ids,
@@ -385,7 +399,8 @@ def _ask_stage(
                                 at=condition.axes,
                                 role="unknown",
                             )
-    means = _mean_stage(experiment, spec, rows, binder, n_layers, where)
+    asked_edited = [row.prompt for row in rows if row.condition != "clean"]
+    means, held_at, taken_from = value_stages(experiment, spec, positions, asked_edited, binder, where)
     return AskStage(
         name=name,
         spec=spec,
@@ -396,8 +411,10 @@ def _ask_stage(
         axes={k: tuple(v) for k, v in axes.items()},
         controls=_control_notes(spec, owners, wrong, bool(placeholders)),
         means=means,
+        held_at=held_at,
+        taken_from=taken_from,
         candidates=tuple(_candidates(experiment, asked, binder)),
-        left_out=(*left_out.values(), *(means.left_out if means is not None else ())),
+        left_out=(*left_out.values(), *(item for stage in means for item in stage.left_out)),
         after=waits_for(experiment, name),
         deferred=sum(row.deferred for row in rows),
     )
@@ -429,14 +446,6 @@ def owners_of_intervention(experiment: Experiment, spec: Intervention) -> tuple[
     return ("+".join(dict.fromkeys(owner for o in found for owner in o.owners)),)
 
 
-def edit_position(experiment: Experiment, edit: object) -> str:
-    """Give the position an edit acts at: as written, or where its neurons were read."""
-    position = getattr(edit, "position", None)
-    if position:
-        return str(position[0] if isinstance(position, list) else position.each[0])
-    return default_position(experiment, getattr(edit, "neurons", None) or getattr(edit, "outside", None))
-
-
 def _wrong_owners(experiment: Experiment, spec: Intervention, owners: Sequence[str]) -> dict[str, str]:
     """Pair each owner with the next one of another entity, who is not asked about as its target either."""
     wrong: dict[str, str] = {}
@@ -455,14 +464,16 @@ def _conditions(
 ) -> list[tuple[ConditionName, Condition]]:
     """List the conditions of one owner: the edit and its controls at every point of the sweep."""
     found: list[tuple[ConditionName, Condition]] = []
+    # Controls hold what the edit holds, so that they differ from it in what is edited alone.
+    held = owner if names_layers(spec.freeze) else ""
     if spec.controls.no_edit and (spec.placeholder or spec.freeze):
-        found.append(("no_edit", Condition(name, "no_edit", owner="")))
+        found.append(("no_edit", Condition(name, "no_edit", owner="", held=held)))
     for point in at[owner]:
-        found.append(("edit", Condition(name, "edit", owner, 0, point)))
+        found.append(("edit", Condition(name, "edit", owner, 0, point, held)))
         if owner in wrong and point in at[wrong[owner]]:
-            found.append(("wrong_cell", Condition(name, "edit", wrong[owner], 0, point)))
+            found.append(("wrong_cell", Condition(name, "edit", wrong[owner], 0, point, held)))
         found += [
-            ("random_neurons", Condition(name, "random_neurons", owner, draw, point))
+            ("random_neurons", Condition(name, "random_neurons", owner, draw, point, held))
             for draw in range(spec.controls.random_neurons)
         ]
     return found
@@ -489,53 +500,6 @@ def _control_notes(
     else:
         notes["no_edit"] = "does not apply: without placeholder or freeze it is the clean run"
     return notes
-
-
-def _mean_stage(
-    experiment: Experiment,
-    spec: Intervention,
-    rows: Iterable[PlannedRow],
-    binder: Binder,
-    n_layers: int,
-    where: str,
-) -> MeanStage | None:
-    """Plan the means a freeze holds to: the same prompts with other names, read at the frozen positions."""
-    if spec.freeze is None or not isinstance(spec.freeze.to, Source):
-        return None
-    mean = spec.freeze.to.mean
-    if mean is None or (isinstance(mean, str) and not is_placeholders(experiment, mean)):
-        raise NotImplementedError("a freeze to the mean over a prompt set is refused at validate")
-    names = placeholder_names(experiment, mean)
-    sequences: list[TokenSequence] = []
-    left_out: dict[str, LeftOut] = {}
-    members: dict[int, tuple[str, str]] = {}
-    seen: set[tuple[str, str]] = set()
-    for row in rows:
-        if row.condition == "clean":
-            continue
-        for position in spec.freeze.position:
-            key = (row.prompt.text.text, position)
-            if key in seen:
-                continue
-            seen.add(key)
-            if len(row.prompt.positions(position)) > 1:
-                raise RunError(
-                    f"holding {position} at a mean is not built yet where it is several tokens: {row.prompt.text.text}",
-                    remedy="ask questions that name the entity once, or hold one token",
-                )
-            for name in names:
-                text = with_name(row.prompt.text, name)
-                bound = binder.bind(text)
-                if isinstance(bound, Unbound):
-                    left_out[text.text] = LeftOut(what=f'{name} in "{text.text}"', reason=bound.reason, where=where)
-                    continue
-                at = bound.reading_position(position)
-                members[len(sequences)] = key
-                sequences.append(TokenSequence(group=len(sequences), ids=bound.ids[: at + 1], read=(at,)))
-            if key not in members.values():
-                raise RunError(f"none of the names of {mean} can be put into: {row.prompt.text.text}")
-    job = Job(tuple(sequences), tuple(spec.freeze.site), tuple(range(n_layers)))
-    return MeanStage(job, members, tuple(left_out.values()))
 
 
 def _candidates(experiment: Experiment, asked: Sequence[PromptText], binder: Binder) -> Iterator[BoundPrompt]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from runner.families import site_place
 from specs.language.errors import ModelError, Problem
 from specs.language.experiment import Edit, Experiment, NeuronSet, NeuronsRef
-from specs.language.references import parse_address, resolve_layers
+from specs.language.references import is_layer_place, parse_address, resolve_layers
 
 if TYPE_CHECKING:
     from runner.model import Machine
@@ -29,8 +29,8 @@ def check_addresses(experiment: Experiment, machine: Machine, origins: Any) -> l
     n_layers = machine.shape.n_layers
     for place, layers in _layers(experiment):
         for text in layers:
-            if text in experiment.localize or text in experiment.neurons:
-                continue
+            if not is_layer_place(text):
+                continue  # the layers of a neuron set
             try:
                 resolve_layers([text], n_layers)
             except ValueError as error:

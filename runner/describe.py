@@ -14,7 +14,7 @@ from specs.language.experiment import (
     sweep_values,
 )
 
-__all__ = ["edit_words", "field_word"]
+__all__ = ["edit_words", "field_word", "source_words"]
 
 
 def field_word(spec: Intervention) -> str:
@@ -64,17 +64,25 @@ def edit_words(experiment: Experiment, edit: Edit) -> str:
     value = edit.set if edit.set is not None else edit.add
     verb = "set" if edit.set is not None else "add to"
     if isinstance(value, Times):
-        source = value.of if isinstance(value.of, str) else f"mean over {value.of.mean}"
-        words = f"{_numbers(value.times)} times {source.replace('_', ' ')}"
-    elif isinstance(value, Source):
-        words = f"the mean over {value.mean}" if value.mean is not None else f"a sample of {value.sample}"
-    elif isinstance(value, str):
-        words = value.replace("_", " ")
+        words = f"{_numbers(value.times)} times {source_words(value.of)}"
+    elif isinstance(value, str | Source):
+        words = source_words(value)
     elif value is None:
         words = "nothing"
     else:
         words = _numbers(value)
     return f"{verb} {where} to {words} at {at}" if verb == "set" else f"{verb} {where}: {words} at {at}"
+
+
+def source_words(source: str | Source) -> str:
+    """Say in words where a value is taken from."""
+    if isinstance(source, str):
+        return {"clean": "the clean run's value", "patch": "the patch twin's value"}.get(
+            source, source.replace("_", " ")
+        )
+    ref = source.mean if source.mean is not None else source.sample
+    said = ref if isinstance(ref, str) else ", ".join(ref or ())
+    return f"the mean over {said}" if source.mean is not None else f"a sample of {said}"
 
 
 def _numbers(value: float | list[float] | Range) -> str:

@@ -25,6 +25,7 @@ from runner.attention import tree_attention, wide_attention
 from runner.budget import HEAD_CHUNK, default_limits, default_memory, family_limits, used_bytes
 from runner.families import Family, SitePlace, block_paths, family_of, logits_of, site_place
 from runner.program import CLEAN, Job, Limits, Mode, Pass, Resolve, Resolved, halve, pack, subset
+from runner.proof import Proof, require_held
 from runner.stem import Stem, layers_before_edits, stem_of, takes_stems
 from runner.tree import ALIGN, stack_rows
 from specs.language.errors import RunError
@@ -56,6 +57,8 @@ class Outcome:
     finite: list[bool] = field(default_factory=list)
     done: list[bool] = field(default_factory=list)
     """Which sequences have been run: all, where the run came to its end."""
+    deviation: list[float] = field(default_factory=list)
+    """The largest deviation of a frozen value of each sequence from its source; NaN where nothing is frozen."""
     passes: int = 0
     nodes: int = 0
     seconds: float = 0.0
@@ -74,20 +77,29 @@ class _Step:
     columns: Tensor | None = None
     """The site's columns, where it is only a part of the tensor."""
     read: tuple[str, int] | None = None
-    _edits: dict[tuple[int, str], list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = field(default_factory=dict)
+    _edits: dict[tuple[int, str], list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]] = field(
+        default_factory=dict
+    )
     _copies: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
     _held: list[tuple[np.ndarray, list[np.ndarray]]] = field(default_factory=list)
     copies: tuple[Tensor, Tensor] | None = None
     held: tuple[Tensor, Tensor] | None = None
-    edits: list[tuple[str, Tensor, Tensor, Tensor]] = field(default_factory=list)
+    edits: list[tuple[str, Tensor, Tensor, Tensor, Tensor | None]] = field(default_factory=list)
 
-    def edit(self, order: int, op: str, nodes: np.ndarray, neurons: Sequence[int], amounts: Sequence[float]) -> None:
-        """Edit every one of some neurons at every one of some nodes."""
-        self._edits.setdefault((order, op), []).append(
+    def edit(
+        self, order: int, op: str, nodes: np.ndarray, neurons: Sequence[int], amounts: np.ndarray, twins: np.ndarray
+    ) -> None:
+        """Edit every one of some neurons at every one of some nodes.
+
+        ``amounts``: ``[n_neurons]``, or ``[n_nodes, n_neurons]``. ``twins``: ``[n_nodes]``, of whose values the amounts
+        are multiples; empty for amounts as they are.
+        """
+        self._edits.setdefault((order, f"{op} by twin" if len(twins) else op), []).append(
             (
                 np.repeat(nodes, len(neurons)),
                 np.tile(np.array(neurons, dtype=np.int64), len(nodes)),
-                np.tile(np.array(amounts, dtype=np.float32), len(nodes)),
+                np.broadcast_to(amounts.astype(np.float32), (len(nodes), len(neurons))).reshape(-1),
+                np.repeat(twins, len(neurons)),
             )
         )
 
@@ -106,8 +118,9 @@ class _Step:
             return torch.from_numpy(np.concatenate(parts)).to(device)
 
         for (_, op), parts in sorted(self._edits.items()):
-            nodes, neurons, amounts = (tensor(part) for part in zip(*parts, strict=True))
-            self.edits.append((op, nodes, self.place.columns(neurons), amounts))
+            nodes, neurons, amounts, twins = (tensor(part) for part in zip(*parts, strict=True))
+            columns, of = self.place.columns(neurons), twins if op.endswith(" by twin") else None
+            self.edits.append((op.removesuffix(" by twin"), nodes, columns, amounts, of))
         if self._copies:
             to, source = zip(*self._copies, strict=True)
             self.copies = tensor(to), tensor(source)
@@ -125,7 +138,9 @@ class _Step:
             flat = copy_nodes(flat, *self.copies, self.columns)
         if self.held is not None:
             flat = hold(flat, *self.held, self.columns)
-        for op, nodes, neurons, amounts in self.edits:
+        for op, nodes, neurons, amounts, twins in self.edits:
+            if twins is not None:  # a clean node, which no edit and no freeze touches
+                amounts = amounts * flat[twins, neurons].float()
             flat = VERBS[op](flat, nodes, neurons, amounts)
         return flat
 
@@ -261,7 +276,13 @@ class Engine:
     def blank(job: Job) -> Outcome:
         """Make the outcome of a job of which nothing has been run."""
         n = len(job.sequences)
-        return Outcome([np.zeros(0)] * n, [np.zeros(0, np.int64)] * n, finite=[True] * n, done=[False] * n)
+        return Outcome(
+            [np.zeros(0)] * n,
+            [np.zeros(0, np.int64)] * n,
+            finite=[True] * n,
+            done=[False] * n,
+            deviation=[float("nan")] * n,
+        )
 
     # -- one pass -------------------------------------------------------------------------------------------
 
@@ -291,10 +312,14 @@ class Engine:
         pairs = [(i, int(nodes[i][p]), t) for i in fresh for p, t in job.sequences[i].score]
         wants_text = [i for i in fresh if job.sequences[i].generate]
         ends = np.unique(np.array([n for _, n, _ in pairs] + [int(nodes[i][-1]) for i in wants_text], dtype=np.int64))
-        steps = self._steps(job, batch, nodes, resolve, read_nodes)
+        steps, proof = self._steps(job, batch, nodes, resolve, read_nodes)
         cache = _dynamic_cache() if wants_text else None
         stem = stem_of(job, batch, rows, before) if before else None
-        saved, hidden = self._forward(rows, steps, read_nodes, ends, cache, chained, stem)
+        with proof.watching(self.model):
+            saved, hidden = self._forward(rows, steps, read_nodes, ends, cache, chained, stem)
+        for i, deviation in proof.deviations().items():
+            outcome.deviation[i] = deviation
+            require_held(deviation)
         found = None
         if len(read_nodes):
             values = {site: tuple(saved[(site, layer)] for layer in job.layers) for site in job.sites}
@@ -326,7 +351,7 @@ class Engine:
         nodes: Mapping[int, np.ndarray],
         resolve: Resolve | None,
         read_nodes: np.ndarray,
-    ) -> list[_Step]:
+    ) -> tuple[list[_Step], Proof]:
         steps: dict[tuple[str, int], _Step] = {}
 
         def at(site: str, layer: int) -> _Step:
@@ -341,13 +366,16 @@ class Engine:
             for site in job.sites:
                 for layer in job.layers:
                     at(site, layer).read = (site, layer)
+        proof = Proof()
         for condition, members in _by_condition(job, nodes).items():
             if resolve is None:
                 raise ValueError("a job with conditions needs a resolver")
-            self._edit_steps(job, nodes, members, resolve(condition), at)
+            plan = resolve(condition)
+            self._edit_steps(job, nodes, members, plan, at)
+            proof.expect(job, nodes, members, plan, self.place)
         for step in steps.values():
             step.close(self.device)
-        return sorted(steps.values(), key=lambda step: step.place.order)
+        return sorted(steps.values(), key=lambda step: step.place.order), proof
 
     def _edit_steps(
         self,
@@ -359,27 +387,41 @@ class Engine:
     ) -> None:
         """Write down what one condition does to the nodes of its sequences in this pass."""
         for order, neuron_edits in enumerate(plan.edits):
+            tokens = [(i, p, k) for i in members for k, p in enumerate(job.sequences[i].edits[order])]
             # A node that two sequences share is one node, and edited once.
-            touched = np.unique(_joined([nodes[i][list(job.sequences[i].edits[order])] for i in members]))
+            touched, first = np.unique(np.array([nodes[i][p] for i, p, _ in tokens], dtype=np.int64), return_index=True)
+            kept = [tokens[n] for n in first]
             for edit in neuron_edits:
-                at(edit.site, edit.layer).edit(order, edit.op, touched, edit.neurons, edit.amounts)
+                if edit.weights:
+                    continue  # in the model for the while
+                amounts, twins = np.array(edit.amounts), np.zeros(0, dtype=np.int64)
+                if edit.source == "clean":
+                    twins = np.array([nodes[_twin(job, i)][p] for i, p, _ in kept], dtype=np.int64)
+                elif edit.source is not None:
+                    values = [
+                        edit.source.at(edit.site, edit.layer, job.sequences[i].source, edit.position, k)
+                        for i, _, k in kept
+                    ]
+                    amounts = amounts * np.stack(values)[:, edit.neurons] if values else amounts
+                at(edit.site, edit.layer).edit(order, edit.op, touched, edit.neurons, amounts, twins)
         if plan.held is None:
             return
-        by_names: dict[tuple[str, ...], list[tuple[int, int, str]]] = {}
+        wanted: dict[tuple[tuple[str, ...], tuple[str, ...]], list[tuple[int, int, str, int]]] = {}
         for key, names in plan.held.places.items():
-            if names not in by_names:
-                by_names[names] = _frozen_positions(job, members, names)
-            frozen = by_names[names]
+            free = plan.held.free.get(key, ())
+            if (names, free) not in wanted:
+                wanted[names, free] = _frozen_positions(job, members, names, free)
+            frozen = wanted[names, free]
             if not frozen:
                 continue
-            to = np.array([nodes[i][p] for i, p, _ in frozen])
+            to = np.array([nodes[i][p] for i, p, _, _ in frozen])
             to, first = np.unique(to, return_index=True)
             if plan.held.values is not None:
-                vectors = plan.held.values[key]
-                kept = [frozen[k] for k in first]
-                at(*key).hold(to, [vectors[(job.sequences[i].source, name)] for i, _, name in kept])
+                stored = plan.held.values
+                kept_frozen = [frozen[k] for k in first]
+                at(*key).hold(to, [stored.at(*key, job.sequences[i].source, name, k) for i, _, name, k in kept_frozen])
             else:
-                at(*key).copy(to, np.array([nodes[_twin(job, i)][p] for i, p, _ in frozen])[first])
+                at(*key).copy(to, np.array([nodes[_twin(job, i)][p] for i, p, _, _ in frozen])[first])
 
     def _forward(
         self,
@@ -568,14 +610,22 @@ def _by_condition(job: Job, nodes: Mapping[int, np.ndarray]) -> dict[Hashable, l
     return found
 
 
-def _frozen_positions(job: Job, members: Sequence[int], names: tuple[str, ...]) -> list[tuple[int, int, str]]:
-    """List (sequence, position, name of the position) for what a freeze holds at the positions of some names."""
+def _frozen_positions(
+    job: Job, members: Sequence[int], names: tuple[str, ...], free: tuple[str, ...]
+) -> list[tuple[int, int, str, int]]:
+    """List (sequence, position, word, number among the word's tokens) for what a freeze holds at some words.
+
+    Where two of them mean one token, the first has it; what a word of ``free`` means stays free.
+    """
     found = []
     for i in members:
         frozen = job.sequences[i].frozen
-        # Two names may mean one token (a question that ends in the entity): what is free stays free.
-        free = {p for name, p in frozen if name not in names}
-        found += [(i, p, name) for name, p in frozen if name in names and p not in free]
+        taken = {p for name, p in frozen if name in free}
+        for name in names:
+            for number, p in enumerate(p for own, p in frozen if own == name):
+                if p not in taken:
+                    taken.add(p)
+                    found.append((i, p, name, number))
     return found
 
 

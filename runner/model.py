@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ENGINE_FORMAT", "Machine"]
 
-ENGINE_FORMAT = 4
+ENGINE_FORMAT = 5
 """Part of every cache key: raised whenever the engine's numbers change."""
 SITE_NEEDED = ("mlp.neurons",)
 

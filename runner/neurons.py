@@ -18,15 +18,17 @@ from specs.language.experiment import (
     Each,
     Edit,
     Experiment,
+    Freeze,
     Intervention,
     NeuronSet,
     NeuronsRef,
     Range,
+    Source,
     Times,
     sweep_values,
 )
 from specs.language.facts import ANYBODY, entities_of, owners
-from specs.language.references import Address, parse_address, parse_rank, resolve_layers
+from specs.language.references import Address, is_layer_place, parse_address, parse_rank, resolve_layers
 
 if TYPE_CHECKING:
     from runner.figures import Figures
@@ -39,6 +41,7 @@ __all__ = [
     "condition_axes",
     "default_position",
     "draw_random",
+    "edit_position",
     "judgement_of",
     "owners_of",
     "resolve_neurons",
@@ -113,6 +116,15 @@ def default_position(experiment: Experiment, ref: NeuronsRef | None) -> str:
     raise RunError("neurons given by address were read at no position", remedy="add `position:` to the edit")
 
 
+def edit_position(experiment: Experiment, edit: Edit) -> str:
+    """Give the word of the position an edit acts at: as written, or where its neurons were read."""
+    if edit.in_ == "weights":
+        return "all"
+    if edit.position:
+        return str(edit.position[0] if isinstance(edit.position, list) else edit.position.each[0])
+    return default_position(experiment, edit.neurons or edit.outside)
+
+
 def _addresses(experiment: Experiment, ref: NeuronsRef | None) -> list[Address]:
     if isinstance(ref, list):
         return [a for part in ref for a in _addresses(experiment, part)]
@@ -158,10 +170,10 @@ def _sweeps(experiment: Experiment, spec: Intervention) -> list[tuple[int, str, 
     for number, edit in enumerate(spec.edit):
         if edit.scale is not None:
             add(number, "scale", sweep_values(edit.scale))
-        elif isinstance(edit.set, Times):
-            add(number, "times", sweep_values(edit.set.times))
-        elif isinstance(edit.set, int | float | list | Range):
-            add(number, "set", sweep_values(edit.set))
+        elif isinstance(value := edit.set if edit.set is not None else edit.add, Times):
+            add(number, "times", sweep_values(value.times))
+        elif isinstance(value, int | float | list | Range):
+            add(number, "set" if edit.set is not None else "add", sweep_values(value))
         for ref in _sets(experiment, edit.neurons):
             for cut in CUTS:
                 value = getattr(ref, cut)
@@ -437,17 +449,26 @@ def draw_random(
     return drawn
 
 
-def values_of_edit(edit: Edit, axes: Mapping[str, float | str]) -> float | str:
-    """Give the number of an edit at one point of the sweep as it sees it, or the word of its source."""
+def values_of_edit(edit: Edit, axes: Mapping[str, float | str]) -> float:
+    """Give the number of an edit at one point of the sweep as it sees it: a value, or the multiple of its source."""
     if edit.scale is not None:
         return float(axes["scale"])
-    if isinstance(edit.set, Times):
+    value = edit.set if edit.set is not None else edit.add
+    if isinstance(value, Times):
         return float(axes["times"])
-    if isinstance(edit.set, str):
-        return edit.set
-    return float(axes["set"])
+    if isinstance(value, str | Source):
+        return 1.0
+    return float(axes["set" if edit.set is not None else "add"])
 
 
 def layers_of(places: Sequence[str] | None, n_layers: int) -> tuple[int, ...]:
     """Give the layers written as places; all of them if none are."""
     return resolve_layers(places, n_layers) if places else tuple(range(n_layers))
+
+
+def names_layers(freeze: Freeze | None) -> bool:
+    """Say whether a freeze, or one of its exceptions, names neurons whose layers are meant."""
+    if freeze is None:
+        return False
+    places = [*(freeze.layers or ()), *(place for e in freeze.except_ for place in e.layers or ())]
+    return not all(is_layer_place(place) for place in places)

@@ -32,6 +32,8 @@ class Condition:
     owner: str
     draw: int = 0
     axes: Axes = ()
+    held: str = ""
+    """Whose neurons' layers are frozen, where a freeze names the layers of a neuron set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +98,19 @@ class LocalizeStage:
 
 @dataclass(frozen=True)
 class MeanStage:
-    """Means of components over names, to which a freeze holds: one vector per question, position and place."""
+    """Values read from other prompts, which an edit sets or adds and a freeze holds to: means, or a random prompt's.
 
+    Which sites and layers are read is known with the neurons, when the rankings are.
+    """
+
+    label: str
+    """Such as ``mean over dummies``."""
     job: Job
-    members: Mapping[int, tuple[str, str]]
-    """Sequence -> (text of the frozen prompt, position name); the values of equal keys are averaged."""
+    members: Mapping[tuple[int, int], tuple[tuple[str, str, int], ...]]
+    """(sequence, position read) -> what its value is part of: (text of the prompt it is for, position word, number of
+    the token among those the word means); the values of equal keys are averaged. The text is empty where they are the
+    same for every prompt."""
+    shared: bool = False
     left_out: tuple[LeftOut, ...] = ()
 
 
@@ -118,7 +128,11 @@ class AskStage:
     axes: Mapping[str, tuple[float | str, ...]]
     controls: Mapping[str, str]
     """Control: what is done, or why it does not apply."""
-    means: MeanStage | None = None
+    means: tuple[MeanStage, ...] = ()
+    held_at: int | None = None
+    """Which of the means the freeze holds to."""
+    taken_from: tuple[int | None, ...] = ()
+    """For each edit, which of the means it takes its values from."""
     candidates: tuple[BoundPrompt, ...] = ()
     """Every question of the asked relations, asked or not: whose answers may share first tokens."""
     left_out: tuple[LeftOut, ...] = ()

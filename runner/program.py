@@ -7,6 +7,8 @@ been run. Packing is a deterministic function of the job and the limits.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -43,7 +45,9 @@ class TokenSequence:
     frozen: tuple[tuple[str, int], ...] = ()
     """(name of the position as the spec says it, token position)."""
     source: str = ""
-    """Which stored values a freeze to a mean uses: the text of the prompt."""
+    """Which stored values its edits and its freeze use: the text of the prompt."""
+    apart: bool = False
+    """Whether its stored values are its own alone, so that no edited node is shared with another prompt."""
     generate: int = 0
 
 
@@ -107,7 +111,7 @@ class Tags:
     def of(self, sequence: TokenSequence) -> int:
         if sequence.condition is CLEAN:
             return 0
-        key = (sequence.condition, sequence.edits, sequence.frozen)
+        key = (sequence.condition, sequence.edits, sequence.frozen, sequence.source if sequence.apart else "")
         return self.numbers.setdefault(key, len(self.numbers) + 1)
 
 
@@ -291,30 +295,72 @@ def cost(job: Job, passes: Iterable[Pass]) -> Cost:
     )
 
 
+@dataclass(frozen=True)
+class Stored:
+    """Values read from other prompts before a job: means, or those of a prompt drawn at random.
+
+    ``values``: (site, layer) -> {(text of the prompt they are for, word of the position): ``[n_tokens, width]``},
+    float32: a vector for each token that the word means there, or a single one for all of them. ``shared``: they are
+    the same for every prompt, and stand under the empty text.
+    """
+
+    label: str
+    values: Mapping[tuple[str, int], Mapping[tuple[str, str], np.ndarray]]
+    shared: bool = False
+
+    def at(self, site: str, layer: int, text: str, position: str, number: int) -> np.ndarray:
+        """Give the vector ``[width]`` for token ``number`` of those that a position means in a prompt."""
+        found = self.values[(site, layer)][("" if self.shared else text, position)]
+        vector: np.ndarray = found[0 if len(found) == 1 else number]
+        return vector
+
+    def digest(self, texts: Iterable[str]) -> str:
+        """Hash the vectors that some prompts use."""
+        digest = hashlib.sha256()
+        wanted = {""} if self.shared else set(texts)
+        for place in sorted(self.values):
+            for (text, position), vectors in self.values[place].items():
+                if text in wanted:
+                    digest.update(json.dumps([*place, text, position]).encode())
+                    digest.update(vectors.tobytes())
+        return digest.hexdigest()
+
+    def __repr__(self) -> str:
+        """Name the source; the numbers are in :meth:`digest`."""
+        return f"Stored({self.label!r})"
+
+
 @dataclass(frozen=True, slots=True)
 class NeuronEdit:
     """One verb on neurons of one layer: ``amounts[i]`` belongs to ``neurons[i]``.
 
-    ``op``: ``scale`` multiplies the value of the same run, ``set`` replaces it.
+    ``op``: ``scale`` multiplies the value of the same run, ``set`` replaces it, ``add`` adds to it. With a ``source``
+    the amounts are multiples of what each neuron has there: in the clean run of the same tokens (the twin), or in
+    stored values, for which ``position`` is the word of the position the edit acts at. ``weights``: the factor is
+    written into the model's weights and not into the run.
     """
 
-    op: Literal["scale", "set"]
+    op: Literal["scale", "set", "add"]
     site: str
     layer: int
     neurons: tuple[int, ...]
     amounts: tuple[float, ...]
+    source: Literal["clean"] | Stored | None = None
+    position: str = ""
+    weights: bool = False
 
 
 @dataclass(frozen=True)
 class Held:
     """Components held by a freeze: at each (site, layer) the names of the positions that are held.
 
-    ``values``: for a freeze to a mean, ``(site, layer) -> {(source, position name): vector [width]}``; else the
-    twin's values are copied.
+    ``values``: what they are held at; without any, the twin's values are copied. ``free``: at each (site, layer) names
+    of positions whose tokens stay free, also where a held name means them too.
     """
 
     places: Mapping[tuple[str, int], tuple[str, ...]]
-    values: Mapping[tuple[str, int], Mapping[tuple[str, str], np.ndarray]] | None = None
+    values: Stored | None = None
+    free: Mapping[tuple[str, int], tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -323,6 +369,16 @@ class Resolved:
 
     edits: tuple[tuple[NeuronEdit, ...], ...] = ()
     held: Held | None = None
+
+    def stored(self) -> list[Stored]:
+        """List the stored values that it uses, each once."""
+        found = [edit.source for part in self.edits for edit in part if isinstance(edit.source, Stored)]
+        found += [self.held.values] if self.held is not None and self.held.values is not None else []
+        return list({id(item): item for item in found}.values())
+
+    def in_weights(self) -> tuple[NeuronEdit, ...]:
+        """List what is written into the weights."""
+        return tuple(edit for part in self.edits for edit in part if edit.weights)
 
 
 Resolve = Callable[[Hashable], Resolved]

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
-import numpy as np
-
-from runner.execute import Engine, Outcome
-from runner.execute import Reading as SiteReading
 from runner.localization.ranking import RankingData
-from runner.neurons import CUTS, Known, axes_of_edit, draw_random, layers_of, owners_of, resolve_neurons, values_of_edit
-from runner.plan import AskStage, Axes, Condition, MeanStage
-from runner.program import Held, NeuronEdit, Resolved
+from runner.neurons import (
+    CUTS,
+    Known,
+    axes_of_edit,
+    draw_random,
+    edit_position,
+    layers_of,
+    owners_of,
+    resolve_neurons,
+    values_of_edit,
+)
+from runner.plan import AskStage, Axes, Condition
+from runner.program import Held, NeuronEdit, Resolved, Stored
+from runner.sources import source_of
 from specs.language.errors import RunError
-from specs.language.experiment import Edit, Experiment, NeuronsRef, Times
-from specs.language.references import Address
+from specs.language.experiment import Edit, Experiment, NeuronsRef, Source
+from specs.language.references import Address, is_layer_place
 
-__all__ = ["Resolver", "mean_values"]
+__all__ = ["Resolver"]
 
 
 @dataclass
@@ -28,7 +36,8 @@ class Resolver:
     stage: AskStage
     rankings: Mapping[str, RankingData]
     n_layers: int
-    means: Mapping[tuple[str, int], Mapping[tuple[str, str], np.ndarray]] | None = None
+    stored: list[Stored] = field(default_factory=list)
+    """What was read from other prompts, in the order of the stage's sources."""
     _neurons: dict[tuple[int, str, str, int, Hashable], list[Address]] = field(default_factory=dict)
     _resolved: dict[Condition, Resolved] = field(default_factory=dict)
 
@@ -43,7 +52,7 @@ class Resolver:
         edits: tuple[tuple[NeuronEdit, ...], ...] = ()
         if condition.kind != "no_edit":
             edits = tuple(self._edit(n, edit, condition) for n, edit in enumerate(self.stage.spec.edit))
-        return Resolved(edits, self._held())
+        return Resolved(edits, self._held(condition))
 
     def has_neurons(self, owner: str, axes: Axes) -> bool:
         """Say whether every edit has something to act on for an owner at a point of the sweep."""
@@ -88,24 +97,33 @@ class Resolver:
     def _edit(self, number: int, spec: Edit, condition: Condition) -> tuple[NeuronEdit, ...]:
         addresses = self.neurons(number, condition)
         value = values_of_edit(spec, axes_of_edit(self.experiment, self.stage.spec, number, dict(condition.axes)))
-        if spec.scale is not None:
-            amounts = [float(value)] * len(addresses)
-            op = "scale"
-        else:
-            op = "set"
-            if isinstance(spec.set, Times) or value == "own_mean":
-                factor = float(value) if isinstance(spec.set, Times) else 1.0
-                # A placebo gets the dose of the real edit, so its values are those of the neurons it stands for.
-                source = Condition(condition.intervention, "edit", condition.owner, 0, condition.axes)
-                means = self._own_means(number, source)
-                amounts = [factor * means[a] for a in self.neurons(number, source)]
-            else:
-                amounts = [float(value)] * len(addresses)
+        verb: Literal["scale", "set", "add"] = (
+            "scale" if spec.scale is not None else "set" if spec.add is None else "add"
+        )
+        taken = None if spec.scale is not None else source_of(spec)
+        amounts = [value] * len(addresses)
+        source: Literal["clean"] | Stored | None = None
+        if taken == "own_mean":
+            # A placebo gets the dose of the real edit, so its values are those of the neurons it stands for.
+            edited = replace(condition, kind="edit", draw=0)
+            means = self._own_means(number, edited)
+            amounts = [value * means[a] for a in self.neurons(number, edited)]
+        elif taken == "clean":
+            source = "clean"
+        elif isinstance(taken, Source):
+            # Another neuron's mean is no dose: a placebo is set to what it has itself in those prompts.
+            index = self.stage.taken_from[number]
+            assert index is not None
+            source = self.stored[index]
+        position = edit_position(self.experiment, spec) if isinstance(source, Stored) else ""
+        weights = spec.in_ == "weights"
         by_place: dict[tuple[str, int], list[tuple[int, float]]] = {}
         for address, amount in zip(addresses, amounts, strict=True):
             by_place.setdefault((address.site, address.layer), []).append((address.neuron, amount))
         return tuple(
-            NeuronEdit(op, site, layer, tuple(n for n, _ in pairs), tuple(a for _, a in pairs))  # type: ignore[arg-type]
+            NeuronEdit(
+                verb, site, layer, tuple(n for n, _ in pairs), tuple(a for _, a in pairs), source, position, weights
+            )
             for (site, layer), pairs in by_place.items()
         )
 
@@ -144,53 +162,61 @@ class Resolver:
         elif ref is not None:
             yield ref
 
-    def _held(self) -> Held | None:
-        places = self.held_places()
-        return Held(places, self.means) if places else None
+    def _held(self, condition: Condition) -> Held | None:
+        places, free = self.held_places(condition)
+        index = self.stage.held_at
+        return Held(places, None if index is None else self.stored[index], free) if places else None
 
-    def held_places(self) -> dict[tuple[str, int], tuple[str, ...]]:
-        """List the components that the freeze holds: (site, layer) -> names of positions; none without one."""
+    def held_places(
+        self, condition: Condition
+    ) -> tuple[dict[tuple[str, int], tuple[str, ...]], dict[tuple[str, int], tuple[str, ...]]]:
+        """List what the freeze holds under a condition: (site, layer) -> names of positions held, and of those free.
+
+        Nothing without a freeze.
+        """
         freeze = self.stage.spec.freeze
-        if freeze is None:
-            return {}
         places: dict[tuple[str, int], tuple[str, ...]] = {}
+        free: dict[tuple[str, int], tuple[str, ...]] = {}
+        if freeze is None:
+            return places, free
+        exceptions = [(e, set(self._layers(e.layers, condition))) for e in freeze.except_]
         for site in freeze.site:
-            for layer in layers_of(freeze.layers, self.n_layers):
-                free = {
-                    position
-                    for exception in freeze.except_
-                    if (exception.site is None or site in exception.site)
-                    and layer in layers_of(exception.layers, self.n_layers)
+            for layer in self._layers(freeze.layers, condition):
+                freed = {
+                    position: None
+                    for exception, layers in exceptions
+                    if (exception.site is None or site in exception.site) and layer in layers
                     for position in (exception.position or freeze.position)
                 }
-                names = tuple(p for p in freeze.position if p not in free)
+                names = tuple(p for p in freeze.position if p not in freed)
                 if names:
                     places[(site, layer)] = names
-        return places
+                    if freed:
+                        free[(site, layer)] = tuple(freed)
+        return places, free
 
+    def _layers(self, places: Sequence[str] | None, condition: Condition) -> tuple[int, ...]:
+        """List layers, of which a reference to neurons means those its neurons are in, for the owner whose are held."""
+        found: set[int] = set(layers_of([p for p in places or () if is_layer_place(p)] or None, self.n_layers))
+        if places is not None and not any(is_layer_place(p) for p in places):
+            found = set()
+        for place in places or ():
+            if not is_layer_place(place):
+                axes = dict(condition.axes)
+                widths = self._widths()
+                own = resolve_neurons(self.experiment, place, condition.held, self.rankings, axes, widths, self.figures)
+                found |= {address.layer for address in own}
+        return tuple(sorted(found))
 
-def mean_values(
-    engine: Engine, stage: MeanStage, *, progress: Callable[[int], None] | None = None
-) -> tuple[dict[tuple[str, int], dict[tuple[str, str], np.ndarray]], Outcome]:
-    """Average components over names: (site, layer) -> (prompt, position) -> vector ``[width]``, float32."""
-    keys = list(dict.fromkeys(stage.members.values()))
-    row = {key: n for n, key in enumerate(keys)}
-    sums: dict[tuple[str, int], np.ndarray] = {}
-    counts = np.zeros(len(keys))
-    for key in stage.members.values():
-        counts[row[key]] += 1
+    # -- values from other prompts ----------------------------------------------------------------------------
 
-    def keep(reading: SiteReading) -> None:
-        index = np.array([row[stage.members[int(s)]] for s in reading.sequence])
-        for site, values in reading.values.items():
-            for n, at_layer in enumerate(values):
-                if (site, n) not in sums:
-                    sums[(site, n)] = np.zeros((len(keys), at_layer.shape[1]))
-                np.add.at(sums[(site, n)], index, at_layer.double().cpu().numpy())
-
-    outcome = engine.run(stage.job, on_values=keep, progress=progress)
-    means = {
-        (site, stage.job.layers[n]): {key: (total[k] / counts[k]).astype(np.float32) for k, key in enumerate(keys)}
-        for (site, n), total in sums.items()
-    }
-    return means, outcome
+    def read_at(self, index: int, conditions: Iterable[Condition]) -> list[tuple[str, int]]:
+        """List the (site, layer) at which some conditions need the values of one of the stage's sources."""
+        places: dict[tuple[str, int], None] = {}
+        for condition in conditions:
+            if self.stage.held_at == index:
+                places.update(dict.fromkeys(self.held_places(condition)[0]))
+            for number, taken in enumerate(self.stage.taken_from if condition.kind != "no_edit" else ()):
+                if taken == index:
+                    places.update(((a.site, a.layer), None) for a in self.neurons(number, condition))
+        return list(places)

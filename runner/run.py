@@ -5,12 +5,13 @@ Read from top to bottom: :func:`run_cell` is the whole experiment in order.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from runner.bind import Binder
 from runner.chosen import Chosen, dropped
 from runner.claims import evaluate
 from runner.compile import compile_ask, compile_plan
-from runner.describe import edit_words, field_word
+from runner.describe import edit_words, field_word, source_words
 from runner.figures import Figures, cut_point
 from runner.localization.record import layer_records, names_band, share_as_dominant
 from runner.model import Machine
@@ -34,7 +35,7 @@ from runner.run_types import Reporter
 from runner.selfcheck import require
 from runner.sentence import answer
 from runner.show import plan_text
-from runner.stages import ask_stage, localize_stage, means_of
+from runner.stages import ask_stage, localize_stage, stored_of
 from runner.store import RunFolder
 from runner.summaries import count_asked, left_out, summarise
 from specs.language.conditions import text as condition_text
@@ -53,6 +54,9 @@ from specs.language.results import (
     Results,
     Stage,
 )
+
+if TYPE_CHECKING:
+    from runner.execute import Outcome
 
 __all__ = ["Finished", "run_cell"]
 
@@ -198,10 +202,10 @@ def _ask(
         results.interventions[stage.name] = not_applicable(experiment, stage, reason)
         reporter.done(stage.name, note=reason)
         return []
-    if stage.means is not None:
-        resolver.means, record = means_of(machine, stage, reporter)
+    for stored, record in stored_of(machine, stage, resolver, reporter):
+        resolver.stored.append(stored)
         results.stages.append(record)
-    every, records = ask_in_parts(machine, stage, resolver, chosen, rule, reporter)
+    every, records, deviation = ask_in_parts(machine, stage, resolver, chosen, rule, reporter)
     results.stages += records
     if chosen.is_read(stage.name):
         chosen.figures[stage.name] = Figures.of(experiment, stage, resolver, every)
@@ -232,6 +236,7 @@ def _ask(
         summaries=summarise(rows, stage.spec.measure, axes, experiment.seed),
         texts=injected_texts(stage, rows),
         controls=dict(stage.controls),
+        frozen_deviation=deviation,
         warnings=[
             *stage.warnings,
             *silent_cells(stage, resolver, rankings),
@@ -269,8 +274,8 @@ def ask_in_parts(
     chosen: Chosen,
     rule: KnownRule | None,
     reporter: Reporter,
-) -> tuple[list[Row], list[Stage]]:
-    """Run an intervention; give its rows, and what was spent.
+) -> tuple[list[Row], list[Stage], float | None]:
+    """Run an intervention; give its rows, what was spent, and the largest deviation of a frozen value.
 
     Random neurons are asked about others for a filter alone, and only those that meet its other conditions.
     """
@@ -278,16 +283,18 @@ def ask_in_parts(
     outcome, record = ask_stage(machine, first, resolver, reporter)
     numbers: PromptNumbers = {}
     rows = rows_of(first, outcome, machine.tokenizer, rule, numbers)
+    deviation = frozen_deviation([outcome])
     if not stage.deferred:
-        return rows, [record]
+        return rows, [record], deviation
     wanted = chosen.survivors(Figures.of(chosen.experiment, first, resolver, rows))
     second, _ = narrowed(stage, lambda row: row.deferred and (row.edited, row.draw, cut_point(row.axes)) in wanted)
     if not second.rows:
-        return rows, [record]
-    outcome, more = ask_stage(
+        return rows, [record], deviation
+    later, more = ask_stage(
         machine, replace(second, name=f"{stage.name}: random neurons on others"), resolver, reporter
     )
-    return [*rows, *rows_of(second, outcome, machine.tokenizer, rule, numbers)], [record, more]
+    rows += rows_of(second, later, machine.tokenizer, rule, numbers)
+    return rows, [record, more], frozen_deviation([outcome, later])
 
 
 def labels_of(results: Results) -> dict[str, str]:
@@ -313,6 +320,12 @@ def not_applicable(experiment: Experiment, stage: AskStage, reason: str) -> Inte
         summaries=[],
         not_applicable=reason,
     )
+
+
+def frozen_deviation(outcomes: Sequence[Outcome]) -> float | None:
+    """Give the largest deviation of a frozen value from its source; None where nothing was frozen."""
+    found = [deviation for outcome in outcomes for deviation in outcome.deviation if not math.isnan(deviation)]
+    return max(found) if found else None
 
 
 def rule_of(experiment: Experiment, stage: AskStage) -> KnownRule | None:
@@ -342,8 +355,9 @@ def _freeze_words(stage: AskStage) -> str | None:
     freeze = stage.spec.freeze
     if freeze is None:
         return None
-    to = freeze.to if isinstance(freeze.to, str) else f"mean over {freeze.to.mean}"
-    return f"{', '.join(freeze.site)} at {', '.join(freeze.position)} held at {to}"
+    to = "the clean run's value" if isinstance(freeze.to, str) else source_words(freeze.to)
+    where = f" of the layers of {', '.join(freeze.layers)}" if freeze.layers else ""
+    return f"{', '.join(freeze.site)}{where} at {', '.join(freeze.position)} held at {to}"
 
 
 def edited_neurons(stage: AskStage, resolver: Resolver, owner: str, draw: int | None = None) -> list[str]:

@@ -28,8 +28,7 @@ def plan_costs(plan: Plan, count: Callable[[Job], Cost]) -> list[tuple[str, Cost
     for stage in plan.localize:
         found.append((stage.name, count(stage.job)))
     for ask in plan.ask:
-        if ask.means is not None:
-            found.append((f"{ask.name}: means", count(ask.means.job)))
+        found += [(f"{ask.name}: {means.label}", count(means.job)) for means in ask.means]
         found.append((ask.name, count(ask.job)))
     return found
 

@@ -7,7 +7,6 @@ versions, the token ids, and what each condition edits. Comments, names and the 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -28,10 +27,11 @@ from runner.localization.localize import (
 )
 from runner.localization.ranking import GroupData, RankingData
 from runner.model import Machine
-from runner.plan import AskStage, LocalizeStage, MeanStage
-from runner.program import CLEAN, Job, subset
+from runner.plan import AskStage, Condition, LocalizeStage
+from runner.program import CLEAN, Job, Stored, subset
 from runner.resolve import Resolver
 from runner.run_types import Reporter, Spent, run_again, stage_record
+from runner.sources import as_stored, keys_of, reading_at, stored_values
 from specs.language.experiment import GRADIENT_METRICS, Experiment
 from specs.language.results import RandomName, Stage
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from runner.execute import Outcome
     from runner.store import RankingFile
 
-__all__ = ["ask_stage", "localize_stage", "means_of"]
+__all__ = ["ask_stage", "localize_stage", "stored_of"]
 
 
 # -- rankings -----------------------------------------------------------------------------------------------------
@@ -234,42 +234,44 @@ def _group_from(kept: Kept) -> GroupData:
 # -- interventions ------------------------------------------------------------------------------------------------
 
 
-def means_of(machine: Machine, stage: AskStage, reporter: Reporter) -> tuple[Any, Stage]:
-    """Average the components that a freeze holds, or read them from the cache."""
-    from runner.resolve import mean_values
+def stored_of(
+    machine: Machine, stage: AskStage, resolver: Resolver, reporter: Reporter
+) -> Iterator[tuple[Stored, Stage]]:
+    """Read what edits and the freeze take from other prompts, source by source, or find it in the cache.
 
-    means: MeanStage | None = stage.means
-    assert means is not None
-    name = f"{stage.name}: means"
-    key = machine.stage_key(
-        {
-            "stage": "means",
-            "sequences": [[list(s.ids), list(s.read)] for s in means.job.sequences],
-            "places": [list(means.job.sites), list(means.job.layers)],
-            "members": [[k, *v] for k, v in means.members.items()],
-        }
-    )
-    spent = Spent()
-    found = machine.cache.get(key)
-    if found is None:
-        engine = machine.engine(reporter)
-        reporter.stage(name, machine.cost(means.job).distinct_tokens)
-        values, outcome = mean_values(engine, means, progress=reporter.advance)
-        spent.add(outcome)
-        keys = list(dict.fromkeys(means.members.values()))
-        arrays = {f"{site}|{layer}": np.stack([vectors[k] for k in keys]) for (site, layer), vectors in values.items()}
-        machine.cache.put(key, arrays, {"keys": [list(k) for k in keys]}, about=machine.about("means", stage.name))
-    else:
-        reporter.stage(name, None)
-        arrays = found.arrays
-        keys = [(str(a), str(b)) for a, b in found.meta["keys"]]
-        values = {
-            (place.split("|")[0], int(place.split("|")[1])): dict(zip(keys, vectors, strict=True))
-            for place, vectors in arrays.items()
-        }
-    record = stage_record(name, machine, means.job, spent, reused=found is not None)
-    reporter.done(name, reused=found is not None, note=record.note)
-    return values, record
+    Only the layers are read in which some condition needs a value.
+    """
+    conditions = {s.condition for s in stage.job.sequences if isinstance(s.condition, Condition)}
+    for index, planned in enumerate(stage.means):
+        means = reading_at(planned, resolver.read_at(index, sorted(conditions, key=repr)))
+        name = f"{stage.name}: {means.label}"
+        keys = keys_of(means)
+        key = machine.stage_key(
+            {
+                "stage": "stored values",
+                "sequences": [[list(s.ids), list(s.read)] for s in means.job.sequences],
+                "places": [list(means.job.sites), list(means.job.layers)],
+                "members": [[*place, [keys.index(k) for k in of]] for place, of in means.members.items()],
+            }
+        )
+        spent = Spent()
+        found = machine.cache.get(key)
+        if found is None:
+            engine = machine.engine(reporter)
+            reporter.stage(name, machine.cost(means.job).distinct_tokens)
+            values, outcome = stored_values(engine, means, progress=reporter.advance)
+            spent.add(outcome)
+            arrays = {f"{site}|{layer}": rows for (site, layer), rows in values.items()}
+            machine.cache.put(key, arrays, {}, about=machine.about("means", stage.name))
+        else:
+            reporter.stage(name, None)
+            values = {}
+            for place, rows in found.arrays.items():
+                site, _, layer = place.rpartition("|")
+                values[(site, int(layer))] = rows
+        record = stage_record(name, machine, means.job, spent, reused=found is not None)
+        reporter.done(name, reused=found is not None, note=record.note)
+        yield as_stored(means, values), record
 
 
 def ask_stage(machine: Machine, stage: AskStage, resolver: Resolver, reporter: Reporter) -> tuple[Outcome, Stage]:
@@ -318,45 +320,47 @@ def ask_stage(machine: Machine, stage: AskStage, resolver: Resolver, reporter: R
 def _described(job: Job, resolver: Resolver) -> Callable[[Sequence[int]], dict[str, Any]]:
     """Give what determines the scores of a question: its sequences, with every condition as what it does."""
     effects: dict[Hashable, str] = {CLEAN: ""}
-    held = sorted(repr(item) for item in resolver.held_places().items())
-    means = resolver.means or {}
 
     def effect(condition: Hashable) -> str:
         if condition not in effects:
-            effects[condition] = hashlib.sha256(repr(resolver(condition).edits).encode()).hexdigest()
+            done = resolver(condition)
+            held = () if done.held is None else (sorted(done.held.places.items()), sorted(done.held.free.items()))
+            effects[condition] = hashlib.sha256(repr((done.edits, held)).encode()).hexdigest()
         return effects[condition]
 
     def describe(members: Sequence[int]) -> dict[str, Any]:
         number = {i: k for k, i in enumerate(members)}
         digest = hashlib.sha256()
-        sources: dict[str, None] = {}
+        texts: dict[str, None] = {}
+        stored: dict[int, Stored] = {}
         for i in members:
             s = job.sequences[i]
             twin = None if s.twin is None else number[s.twin]
-            frozen = (s.frozen, s.source) if s.frozen else ()
-            sources.update(dict.fromkeys([s.source] if s.frozen else []))
+            source = (s.source, s.apart) if s.source else ()
+            texts.update(dict.fromkeys([s.source] if s.source else []))
             edited = "" if s.condition is CLEAN else effect(s.condition)
-            parts = (s.ids, edited, s.condition is CLEAN, s.branch_at, s.edits, s.score, twin, frozen, s.generate)
+            if s.source:
+                stored.update((id(item), item) for item in resolver(s.condition).stored())
+            parts = (
+                s.ids,
+                edited,
+                s.condition is CLEAN,
+                s.branch_at,
+                s.edits,
+                s.score,
+                twin,
+                s.frozen,
+                source,
+                s.generate,
+            )
             digest.update(repr(parts).encode())
         return {
             "stage": "question",
             "sequences": digest.hexdigest(),
-            "held": held,
-            "means": _digest(means, list(sources)) if means else None,
+            "stored": [[item.label, item.digest(texts)] for item in stored.values()],
         }
 
     return describe
-
-
-def _digest(means: Mapping[tuple[str, int], Mapping[tuple[str, str], np.ndarray]], sources: Sequence[str]) -> str:
-    """Hash the vectors that some prompts are held at."""
-    digest = hashlib.sha256()
-    for place in sorted(means):
-        for (source, name), vector in means[place].items():
-            if source in sources:
-                digest.update(json.dumps([*place, source, name]).encode())
-                digest.update(vector.tobytes())
-    return digest.hexdigest()
 
 
 def _prompt(machine: Machine, job: Job, members: Sequence[int]) -> str:
@@ -372,6 +376,7 @@ def _scores_to(outcome: Outcome, members: Sequence[int]) -> tuple[dict[str, np.n
         "ranks": np.concatenate([outcome.ranks[i] for i in members]),
         "lengths": np.array([len(outcome.logps[i]) for i in members], dtype=np.int64),
         "finite": np.array([outcome.finite[i] for i in members], dtype=bool),
+        "deviation": np.array([outcome.deviation[i] for i in members]),
     }
     texts = {str(k): list(outcome.generated[i]) for k, i in enumerate(members) if i in outcome.generated}
     return arrays, {"generated": texts}
@@ -384,6 +389,8 @@ def _recall(outcome: Outcome, members: Sequence[int], kept: Kept | None) -> bool
     arrays: dict[str, Any] = kept.arrays
     for i, (logps, ranks, finite) in zip(members, _unravel(arrays), strict=True):
         outcome.logps[i], outcome.ranks[i], outcome.finite[i], outcome.done[i] = logps, ranks, finite, True
+    for i, deviation in zip(members, arrays["deviation"], strict=True):
+        outcome.deviation[i] = float(deviation)
     for k, tokens in kept.meta["generated"].items():
         outcome.generated[members[int(k)]] = tuple(tokens)
     return True
@@ -402,5 +409,6 @@ def _merge(outcome: Outcome, part: Outcome, members: Sequence[int]) -> None:
     for k, i in enumerate(members):
         outcome.logps[i], outcome.ranks[i] = part.logps[k], part.ranks[k]
         outcome.finite[i], outcome.done[i] = part.finite[k], part.done[k]
+        outcome.deviation[i] = part.deviation[k]
         if k in part.generated:
             outcome.generated[i] = part.generated[k]

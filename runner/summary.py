@@ -34,6 +34,9 @@ def print_summary(console: Console, results: Results, paths: dict[str, str]) -> 
             console.print(Text(f"{intervention.name}: {intervention.not_applicable}"), highlight=False)
             continue
         _print_scores(console, intervention)
+        if intervention.frozen_deviation is not None:
+            held = f"frozen values held: the largest deviation from their source is {intervention.frozen_deviation:g}"
+            console.print(Text(held, style="dim"))
         for line in _texts(intervention):
             console.print(line, highlight=False)
     for analysis in results.analyses.values():

@@ -27,7 +27,8 @@ ATTENTION_OUT = re.compile(
 
 @dataclass(frozen=True)
 class Edit:
-    """``value[position, neuron]`` times ``amount`` (scale) or made it (set), at the input of the down projection."""
+    """``value[position, neuron]`` times ``amount`` (scale), made it (set) or more by it (add), at the input of the down
+    projection."""
 
     layer: int
     neuron: int
@@ -58,7 +59,8 @@ def run_alone(model: Any, ids: Sequence[int], edits: Sequence[Edit] = ()) -> tup
             for edit in edits:
                 if edit.layer == layer:
                     old = flat[edit.position, edit.neuron]
-                    flat[edit.position, edit.neuron] = old * edit.amount if edit.op == "scale" else edit.amount
+                    made = {"scale": old * edit.amount, "set": edit.amount, "add": old + edit.amount}
+                    flat[edit.position, edit.neuron] = made[edit.op]
             seen[layer] = flat.detach().clone()
             return (value, *args[1:])
 

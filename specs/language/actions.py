@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -140,7 +140,14 @@ class Edit(Block):
         where = given(self, ("neurons", "outside"))
         if len(where) == 2:
             refuse("an edit has `neurons:` or `outside:`, not both", at="outside")
-        if not where and not (verb == "add" and isinstance(self.add, str)):
+        steers = verb == "add" and isinstance(self.add, str) and self.add not in get_args(ValueWord)
+        if where and steers:
+            refuse(
+                f"'{self.add}' is no value ({', '.join(get_args(ValueWord))}), and a vector is added to all neurons of "
+                f"its site; remove `{where[0]}`",
+                at=where[0],
+            )
+        if not where and not steers:
             refuse(f"`{verb}` needs `neurons:`, what it acts on (or `outside:`, everything but these)", at=verb)
         return self
 

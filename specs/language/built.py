@@ -22,7 +22,6 @@ from specs.language.experiment import (
     Edit,
     Experiment,
     Freeze,
-    FreezeException,
     Intervention,
     Localize,
     ModelSpec,
@@ -36,7 +35,7 @@ from specs.language.experiment import (
 from specs.language.fields import LAYERS
 from specs.language.needs import BLOCKS, needed
 from specs.language.origins import Origins, Step
-from specs.language.shipped import PLACEHOLDERS, TEMPLATES, TEXTS
+from specs.language.shipped import TEMPLATES, TEXTS
 
 __all__ = ["NOT_BUILT", "NotBuilt", "not_built"]
 
@@ -90,8 +89,9 @@ def _hit(known: Any) -> bool:
     )
 
 
-def _a_value(value: Any) -> bool:
-    return isinstance(value, (int, float, list)) or value == "own_mean" or not isinstance(value, (str, Source))
+def _no_twin(value: Any) -> bool:
+    """Say whether a value is taken from something other than a patch twin."""
+    return value != "patch" and not (isinstance(value, Source) and "patch" in (value.mean, value.sample))
 
 
 NOT_BUILT: tuple[NotBuilt, ...] = (
@@ -126,15 +126,13 @@ NOT_BUILT: tuple[NotBuilt, ...] = (
     NotBuilt(EachLayer, "each", "a sweep of places (`each:`)"),
     NotBuilt(EachPosition, "each", "a sweep of places (`each:`)"),
     # interventions
-    NotBuilt(Edit, "add", "adding to an activation (`add:`)"),
+    NotBuilt(Edit, "add", "adding {}", _no_twin),
     NotBuilt(Edit, "outside", "editing everything outside a set (`outside:`)"),
-    NotBuilt(Edit, "set", "setting neurons to {}", _a_value),
+    NotBuilt(Edit, "set", "setting neurons to {}", _no_twin),
     NotBuilt(Edit, "position", "an edit at several tokens", lambda p: not isinstance(p, list) or len(p) == 1),
     NotBuilt(Edit, "in_", "an edit in the weights (`in: weights`)", lambda where: where == "activations"),
-    NotBuilt(Times, "of", "a multiple of {}", lambda of: of == "own_mean", instead="write `of: own_mean`"),
-    NotBuilt(Freeze, "layers", "taking the layers of a neuron set ({})", _numbered),
-    NotBuilt(FreezeException, "layers", "taking the layers of a neuron set ({})", _numbered),
-    NotBuilt(Freeze, "to", "holding components at {}", lambda to: to == "clean" or to.sample is None),
+    NotBuilt(Times, "of", "a multiple of {}", _no_twin),
+    NotBuilt(Freeze, "to", "holding components at {}", _no_twin),
     NotBuilt(Intervention, "measure", "the measure {}", lambda m: m.partition("@")[0] in MEASURES),
     NotBuilt(Intervention, "tune", "choosing a value on other prompts (`tune:`)"),
     NotBuilt(Intervention, "others", "choosing others by a condition", lambda o: not _conditional(o)),
@@ -164,11 +162,6 @@ def not_built(experiment: Experiment, origins: Origins) -> list[Problem]:
         if isinstance(block, Intervention):
             problems.extend(_asked(block, path, experiment, origins))
             problems.extend(_partly(block, path, experiment, origins))
-        if isinstance(block, Freeze) and isinstance(block.to, Source) and not _names(block.to.mean, experiment):
-            place = (*path, "to", "mean")
-            message = f"holding components at the mean over the prompts of {block.to.mean} is not built yet; "
-            message += "give names, such as {mean: dummies}"
-            problems.append(Problem(message, origins.written(*place), origins.at(*place), "meaning"))
     return problems
 
 
@@ -196,16 +189,9 @@ def _partly(
             if edit.position == ["all"]:
                 message = "text under an edit at every position is not built yet: what is generated would be unedited"
                 yield refuse(message, "edit", n, "position")
-    freeze = intervention.freeze
-    if freeze is None:
-        return
-    for position in freeze.position:
-        if isinstance(freeze.to, Source) and position in ("all", "entity.all"):
-            yield refuse(f"holding several tokens ({position}) at a mean is not built yet", "freeze", "position")
-    for n, exception in enumerate(freeze.except_):
-        if not set(exception.position or ()) <= set(freeze.position):
-            message = f"an exception at a position that is not named in the freeze ({_said(exception.position)})"
-            yield refuse(f"{message} is not built yet", "freeze", "except", n, "position")
+        if intervention.freeze is not None and "all" in intervention.freeze.position:
+            message = "text under a freeze of every position is not built yet: what is generated would not be held"
+            yield refuse(message, "freeze", "position")
 
 
 def _asked(
@@ -230,11 +216,6 @@ def _has_answers(name: str, experiment: Experiment) -> bool:
             return spec.relations is not None or spec.pairs is not None
         name = spec.of.partition("/")[0]
     return name not in (*TEMPLATES, *TEXTS)
-
-
-def _names(mean: Any, experiment: Experiment) -> bool:
-    """Say whether a mean is over names, or absent."""
-    return mean is None or isinstance(mean, list) or mean in (*experiment.placeholders, *PLACEHOLDERS)
 
 
 def _refused(part: NotBuilt, block: Block, path: tuple[Step, ...], origins: Origins) -> Iterator[Problem]:

@@ -30,6 +30,7 @@ from specs.language.actions import (
     Times,
     Tune,
     Value,
+    ValueWord,
     Vector,
 )
 from specs.language.block import (
@@ -117,6 +118,7 @@ __all__ = [
     "Translation",
     "Tune",
     "Value",
+    "ValueWord",
     "Vector",
     "sweep_values",
 ]

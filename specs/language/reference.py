@@ -292,10 +292,11 @@ def _not_built() -> str:
         "the measure {}": f"measures but {_list(_built_words('measure'))}",
         "a ranking for each {}": "a ranking for each column but entity and variant",
         "contrasting with {}": "contrasting with others, or with names in a list",
-        "setting neurons to {}": "setting neurons to clean, to patch, or to a mean or sample of prompts",
+        "adding {}": "adding values of a patch twin",
+        "setting neurons to {}": "setting neurons to values of a patch twin",
         "the objective {}": "the objective logit_difference",
-        "a multiple of {}": "a multiple of anything but own_mean",
-        "holding components at {}": "holding components at a sample, or at the mean of a prompt set",
+        "a multiple of {}": "a multiple of values of a patch twin",
+        "holding components at {}": "holding components at values of a patch twin",
         "agreement across {}": "agreement across anything but variants",
     }
     lines += [f"- {values.get(what, what)}" for what in said]

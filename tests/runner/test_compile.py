@@ -251,10 +251,13 @@ def test_a_freeze_has_a_clean_twin_of_the_same_tokens_and_a_run_without_the_edit
 
 def test_a_freeze_to_a_mean_plans_the_names_it_is_taken_over(compiled: Compile) -> None:
     frozen = stage(compiled(more=FREEZE.replace("to: clean", "to: {mean: nobody}")), "frozen")
-    assert frozen.means is not None and all(s.twin is None for s in frozen.job.sequences)
+    (means,) = frozen.means
+    assert frozen.held_at == 0 and all(s.twin is None for s in frozen.job.sequences)
     prompts = {row.prompt.text.text for row in frozen.rows if row.condition != "clean"}
-    assert {text for text, _ in frozen.means.members.values()} == prompts
-    assert len(frozen.means.job.sequences) == len(prompts) * 2
+    keys = [key for found in means.members.values() for key in found]
+    assert {text for text, _, _ in keys} == prompts and len(keys) == len(prompts) * 2
+    # The question about one person is, with another name, that about another person: it is read once for both.
+    assert len(means.job.sequences) == 2 * len({row.prompt.text.relation for row in frozen.rows})
     assert {s.source for s in frozen.job.sequences if s.frozen} == prompts
 
 

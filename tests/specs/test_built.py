@@ -55,6 +55,13 @@ BUILT = [
     intervention(f"{CELL}, freeze: {{site: attn.out, position: last}}"),
     intervention(f"{CELL}, freeze: {{site: attn.out, position: last, to: {{mean: dummies}}}}"),
     intervention(f"{CELL}, freeze: {{site: attn.out, position: last, to: {{mean: [X]}}}}"),
+    intervention("edit: {set: {mean: facts}, neurons: cell}"),
+    intervention("edit: {set: {sample: dummies}, neurons: cell}"),
+    intervention("edit: {set: {times: 2, of: clean}, neurons: cell}"),
+    intervention("edit: {add: 3, neurons: cell}"),
+    intervention("edit: {add: {times: [1, 2], of: {mean: [X]}}, neurons: cell}"),
+    intervention(f"{CELL}, freeze: {{site: attn.out, position: entity.all, layers: [3, cell], to: {{mean: facts}}}}"),
+    intervention(f"{CELL}, freeze: {{site: attn.out, position: all, except: {{position: last, layers: cell}}}}"),
     intervention(f"{CELL}, ask: [facts, wife, p]") + "prompts: {p: {relations: wife, limit: 3}}\n",
     intervention(f"{CELL}, controls: none, others: none, unknown: [X]"),
     intervention(
@@ -143,19 +150,19 @@ REFUSED = [
         "an edit in the weights (`in: weights`) is not built yet",
     ),
     (
-        intervention("edit: {set: {mean: facts}, neurons: cell}"),
+        intervention("edit: {set: {mean: patch}, neurons: cell}"),
         "interventions.i.edit.set",
-        "setting neurons to {mean: facts} is not built yet",
+        "setting neurons to {mean: patch} is not built yet",
     ),
     (
-        intervention("edit: {set: {times: 2, of: clean}, neurons: cell}"),
+        intervention("edit: {set: {times: 2, of: patch}, neurons: cell}"),
         "interventions.i.edit.set.of",
-        "a multiple of clean is not built yet; write `of: own_mean`",
+        "a multiple of patch is not built yet",
     ),
     (
-        intervention("edit: {add: 3, neurons: cell}"),
+        intervention("edit: {add: patch, neurons: cell}"),
         "interventions.i.edit.add",
-        "adding to an activation (`add:`) is not built yet",
+        "adding patch is not built yet",
     ),
     (
         intervention("edit: {scale: -1, neurons: cell, position: {each: [last]}}"),
@@ -168,10 +175,14 @@ REFUSED = [
         "the measure perplexity is not built yet",
     ),
     (
-        intervention(f"{CELL}, freeze: {{site: attn.out, position: last, to: {{mean: facts}}}}"),
-        "interventions.i.freeze.to.mean",
-        "holding components at the mean over the prompts of facts is not built yet; "
-        "give names, such as {mean: dummies}",
+        intervention(f"{CELL}, freeze: {{site: attn.out, position: last, to: {{sample: patch}}}}"),
+        "interventions.i.freeze.to",
+        "holding components at {sample: patch} is not built yet",
+    ),
+    (
+        intervention(f"{CELL}, freeze: {{site: attn.out, position: all}}, measure: text@3"),
+        "interventions.i.freeze.position",
+        "text under a freeze of every position is not built yet: what is generated would not be held",
     ),
     (
         intervention(f"{CELL}, ask: [facts, neutral]"),
@@ -182,11 +193,6 @@ REFUSED = [
         intervention(f"{CELL}, ask: q") + "prompts: {p: {templates: attributes}, q: {of: p, limit: 3}}\n",
         "interventions.i.ask",
         "asking prompts without answers ('q') is not built yet; ask relations",
-    ),
-    (
-        intervention(f"{CELL}, freeze: {{site: attn.out, position: last, layers: [3, cell]}}"),
-        "interventions.i.freeze.layers",
-        "taking the layers of a neuron set ([3, cell]) is not built yet",
     ),
     (
         intervention(f"{CELL}, tune: {{on: facts, maximize: pass@5}}"),
@@ -255,7 +261,7 @@ def test_every_row_names_a_field_of_its_block() -> None:
 
 def test_load_refuses_and_a_draft_may_be_checked_without(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
-    path.write_text(HEAD + intervention("edit: {set: {mean: dummies}, neurons: cell}"), encoding="utf-8")
+    path.write_text(HEAD + intervention("edit: {set: 0, outside: cell}"), encoding="utf-8")
     with pytest.raises(SpecError) as caught:
         load(path)
     assert "is not built yet" in str(caught.value)

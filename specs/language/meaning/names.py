@@ -15,6 +15,7 @@ from specs.language.experiment import (
     NeuronSet,
     Source,
     Times,
+    ValueWord,
 )
 from specs.language.facts import COLUMNS
 from specs.language.meaning.naming import KINDS, Path, choose
@@ -221,7 +222,7 @@ def _check_edit(scope: Scope, edit: Edit, path: Path) -> None:
         value = getattr(edit, field)
         if value is not None:
             scope.neurons(value, *path, field)
-    if isinstance(edit.add, str) and edit.add not in scope.experiment.vectors:
+    if isinstance(edit.add, str) and edit.add not in (*scope.experiment.vectors, *get_args(ValueWord)):
         kind = scope.kind(edit.add)
         is_else = f"; it is {kind}" if kind else choose(edit.add, scope.experiment.vectors)
         scope.tell(f"'{edit.add}' is not a vector{is_else}", *path, "add")

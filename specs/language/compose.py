@@ -11,6 +11,7 @@ is one such field: what a base says about its model does not follow another one.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,7 +74,7 @@ def _read(
     bases: list[MappingNode] = []
     for item in _extended(own, problems):
         found = (path.parent / item.text).resolve()
-        called = str(Path(named).parent / item.text)
+        called = os.path.normpath(Path(named).parent / item.text)
         if found in (*chain, here):
             circle = " -> ".join(p.name for p in (*chain, here, found)[(*chain, here).index(found) :])
             problems.append(Problem(f"these files extend each other: {circle}", "extends", item.origin))

@@ -7,6 +7,7 @@ list itself.
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
 
@@ -122,7 +123,8 @@ def beside(value: ScalarNode) -> Path:
 
 
 def _called(path: Path) -> str:
-    """Name a file in messages: relative to here if that is shorter."""
+    """Name a file in messages: relative to here if that is shorter, and without steps back (``a/../b``)."""
+    path = Path(os.path.normpath(path))
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:

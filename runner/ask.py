@@ -86,6 +86,7 @@ def _asked(name: str, planned: PlannedRow, numbers: PromptNumbers) -> Asked:
         phrasing=question.phrasing,
         language=question.language,
         template=question.template,
+        part=question.part,
         answers=question.answers,
     )
 

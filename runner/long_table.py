@@ -49,7 +49,7 @@ def table_schema(axes: Axes, measures: Sequence[str]) -> pa.Schema:
     prompt = [
         ("prompt_id", pa.int64()),
         ("prompt", text),
-        *((column, text) for column in ("entity", "variant", "relation", "phrasing", "language", "template")),
+        *((column, text) for column in ("entity", "variant", "relation", "phrasing", "language", "template", "part")),
         ("answers", pa.list_(text)),
         ("known", pa.bool_()),
     ]
@@ -120,6 +120,7 @@ class LongTable:
             "phrasing": asked.phrasing,
             "language": asked.language,
             "template": asked.template,
+            "part": asked.part,
             "answers": list(asked.answers),
             "known": row.known,
             "scores": [

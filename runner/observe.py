@@ -76,6 +76,7 @@ class Asked:
     phrasing: str | None = None
     language: str | None = None
     template: str | None = None
+    part: str | None = None
     answers: tuple[str, ...] = ()
 
 

@@ -43,6 +43,7 @@ from specs.language.dump import to_yaml
 from specs.language.errors import RunError, RunSpecError
 from specs.language.experiment import Condition as KnownRule
 from specs.language.experiment import Experiment, Localize
+from specs.language.facts import known_of
 from specs.language.load import Cell, Loaded
 from specs.language.results import (
     InjectedText,
@@ -330,7 +331,7 @@ def frozen_deviation(outcomes: Sequence[Outcome]) -> float | None:
 
 def rule_of(experiment: Experiment, stage: AskStage) -> KnownRule | None:
     """Give the rule by which the stage's questions count as known; sets that differ in it cannot be mixed."""
-    rules = {s: known_rule(experiment.prompts[s].known if s in experiment.prompts else None) for s in stage.spec.ask}
+    rules = {s: known_rule(known_of(experiment, s)) for s in stage.spec.ask}
     different = list(dict.fromkeys(rules.values()))
     if len(different) > 1:
         raise RunError(

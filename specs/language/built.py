@@ -102,7 +102,6 @@ NOT_BUILT: tuple[NotBuilt, ...] = (
     NotBuilt(PromptSet, "language", "`language:` (questions in other languages)"),
     NotBuilt(PromptSet, "pairs", "`pairs:` (clean and patch twins)"),
     NotBuilt(PromptSet, "patch", "`patch:` (clean and patch twins)"),
-    NotBuilt(PromptSet, "split", "`split:` (parts of a prompt set)"),
     NotBuilt(PromptSet, "chat", "`chat:` (chat templates)"),
     NotBuilt(PromptSet, "known", "`known: {}`", _hit, instead="write any, pass@n or accuracy"),
     # rankings

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from specs.language.conditions import holds
 from specs.language.errors import RunError
@@ -22,6 +22,7 @@ from specs.language.experiment import (
     PromptSet,
     Relation,
 )
+from specs.language.parts import Item, parts_of
 from specs.language.scalars import suggest
 from specs.language.shipped import PLACEHOLDERS, TEMPLATES, TEXTS, read_list, shipped_list
 from specs.language.templates import Span, frame, render, substitute
@@ -34,6 +35,7 @@ __all__ = [
     "choose_entities",
     "column",
     "entities_of",
+    "known_of",
     "owner_key",
     "owner_keys",
     "owners",
@@ -75,6 +77,7 @@ class PromptText:
     phrasing: str | None = None
     language: str | None = None
     template: str | None = None
+    part: str | None = None
     answers: tuple[str, ...] = ()
     given: str | None = None
     columns: dict[str, str | float] = field(default_factory=dict, hash=False)
@@ -134,13 +137,14 @@ class _Wording:
     answers: tuple[str, ...] = ()
     given: str | None = None
     frames: tuple[str, ...] = ()
+    part: str | None = None
 
 
 def prompt_set(experiment: Experiment, name: str) -> tuple[PromptText, ...]:
     """Expand a prompt set: `facts`, `attributes`, `generic`, a relation's name, or one of `prompts:`.
 
-    A product first, then `where`, `unique` and `limit`. `known` is not applied: it needs the model. Raises
-    RunError for a name that is not a prompt set and for what is not built yet.
+    A product first, then `where`, `unique` and `limit`, then parts; `questions/tune` is one of them. `known` is not
+    applied: it needs the model. Raises RunError for a name that is not a prompt set and for what is not built yet.
     """
     return tuple(_render(experiment, wording) for wording in _wordings(experiment, name, ()))
 
@@ -162,9 +166,12 @@ def _wordings(experiment: Experiment, name: str, within: tuple[str, ...]) -> lis
         return _about_entities(experiment, shipped_list(name), PromptSet(templates=name))
     if name in TEXTS:
         return _about_nobody(shipped_list(name))
-    base, slash, _ = name.partition("/")
+    base, slash, part = name.partition("/")
     if slash and base in experiment.prompts:
-        raise RunError(f"'{name}': parts of a prompt set are not built yet")
+        split = experiment.prompts[base].split
+        if split is None or part not in split.into:
+            raise RunError(f"prompt set '{base}' has no part '{part}'")
+        return [wording for wording in _wordings(experiment, base, within) if wording.part == part]
     known = [*experiment.prompts, *experiment.relations, "facts", *TEMPLATES, *TEXTS]
     raise RunError(f"'{name}' is not a prompt set{suggest(name, known)}")
 
@@ -184,7 +191,7 @@ def _own_set(experiment: Experiment, name: str, spec: PromptSet, within: tuple[s
     if spec.wrap is not None:
         found = [replace(wording, frames=(*wording.frames, spec.wrap)) for wording in found]
     if not spec.where and spec.unique is None and spec.limit is None:
-        return found
+        return _in_parts(experiment, name, spec, found)
     rendered = [(wording, _render(experiment, wording)) for wording in found]
     rendered = [pair for pair in rendered if _meets(pair[1], spec.where)]
     if spec.unique is not None:
@@ -194,7 +201,38 @@ def _own_set(experiment: Experiment, name: str, spec: PromptSet, within: tuple[s
         rendered = list(first.values())
     if spec.limit is not None:
         rendered = _sample(experiment, name, spec, rendered)
-    return [wording for wording, _ in rendered]
+    return _in_parts(experiment, name, spec, [wording for wording, _ in rendered])
+
+
+def _in_parts(experiment: Experiment, name: str, spec: PromptSet, found: list[_Wording]) -> list[_Wording]:
+    """Say of each wording in which part it is; the wordings of a fact stay together."""
+    if spec.split is None:
+        return found
+    per, disjoint = spec.split.per, spec.split.disjoint
+    items = []
+    for wording in found:
+        prompt = _render(experiment, wording)
+        if wording.relation is not None:
+            fact: tuple[str | None, ...] = (wording.relation, wording.entity)
+        else:
+            fact = (wording.body, wording.entity)
+        apart = None if disjoint is None else (column(prompt, disjoint),)
+        items.append(Item(fact, None if per is None else column(prompt, per), apart))
+    parts = parts_of(items, spec.split, experiment.seed, name)
+    return [replace(wording, part=parts[item]) for wording, item in zip(found, items, strict=True)]
+
+
+def known_of(experiment: Experiment, name: str) -> Condition | Literal["any"] | None:
+    """Give what the clean model must meet for a set's prompts to count: its own rule, else that of its base."""
+    name = name.partition("/")[0]
+    seen: set[str] = set()
+    while name in experiment.prompts and name not in seen:
+        seen.add(name)
+        spec = experiment.prompts[name]
+        if spec.known is not None or spec.of is None:
+            return spec.known  # type: ignore[return-value]
+        name = spec.of.partition("/")[0]
+    return None
 
 
 def _texts(ref: str | list[str], shipped: Sequence[str]) -> Sequence[str]:
@@ -340,7 +378,7 @@ def _derived(experiment: Experiment, spec: PromptSet, base: list[_Wording]) -> l
                 for language in _axis(axes.language)
                 for variant, form in _names(experiment, wording.entity, axes.variants, language)
             ]
-        found.update((replace(w, frames=wording.frames), None) for w in again)
+        found.update((replace(w, frames=wording.frames, part=wording.part), None) for w in again)
     return list(found)
 
 
@@ -390,6 +428,7 @@ def _render(experiment: Experiment, wording: _Wording) -> PromptText:
         phrasing=wording.phrasing,
         language=wording.language,
         template=str(wording.template),
+        part=wording.part,
         answers=wording.answers,
         given=wording.given,
         columns=dict(experiment.entities[wording.entity].attributes) if wording.entity is not None else {},

@@ -186,7 +186,10 @@ class EntityFilter(Block):
 class Split(Block):
     noun = "a split"
 
-    into: dict[Text, Part] = Field(min_length=1, description="Part: number, fraction, or rest.")
+    into: dict[Text, Part] = Field(
+        min_length=1,
+        description="Part: number, fraction, or rest. A fact is never cut: all its wordings go to one part.",
+    )
     per: Text | None = Field(default=None, description="Count within each value of this column.")
     disjoint: Text | None = Field(default=None, description="No value of this column in two parts.")
 

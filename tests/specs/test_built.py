@@ -63,6 +63,7 @@ BUILT = [
     intervention(f"{CELL}, freeze: {{site: attn.out, position: entity.all, layers: [3, cell], to: {{mean: facts}}}}"),
     intervention(f"{CELL}, freeze: {{site: attn.out, position: all, except: {{position: last, layers: cell}}}}"),
     intervention(f"{CELL}, ask: [facts, wife, p]") + "prompts: {p: {relations: wife, limit: 3}}\n",
+    intervention(f"{CELL}, ask: p/a") + "prompts: {p: {relations: all, split: {into: {a: 0.5, b: rest}}}}\n",
     intervention(f"{CELL}, controls: none, others: none, unknown: [X]"),
     intervention(
         f"{CELL}, measure: [answer_probability, relative_probability, knowledge_score, knowledge_loss, "
@@ -93,11 +94,6 @@ REFUSED = [
         "prompts: {p: {relations: all, known: knowledge_score >= 0.5}}\n",
         "prompts.p.known",
         "`known: knowledge_score >= 0.5` is not built yet; write any, pass@n or accuracy",
-    ),
-    (
-        "prompts: {p: {relations: all, split: {into: {a: 0.5, b: rest}}}}\n",
-        "prompts.p.split",
-        "`split:` (parts of a prompt set) is not built yet",
     ),
     (
         "localize: {c: {metric: relp, objective: answer_logit}}\n",

@@ -306,10 +306,5 @@ def test_what_is_not_built_is_refused_and_not_left_out() -> None:
         prompt_set(experiment(data={"table": {"from": "x.csv"}}), "facts")
     with pytest.raises(RunError, match="pairs are not built"):
         asked(twins={"pairs": "x.json"})
-    with pytest.raises(RunError, match="parts of a prompt set"):
-        prompt_set(
-            experiment(prompts={"half": {"relations": "all", "split": {"into": {"a": 0.5, "b": "rest"}}}}),
-            "half/a",
-        )
     with pytest.raises(RunError, match="did you mean 'facts'"):
         prompt_set(experiment(), "fact")

@@ -74,7 +74,8 @@ class PromptSets(Naming):
             self.tell(f"prompt set '{base}' has no part '{part}'. {its}", *path)
             return None
         name = f"{base}/{part}"
-        return Prompts(name, whole.about, whole.answers, whole.patch, {**whole.lineage, base: part})
+        texts = None if whole.texts is None else tuple(text for text in whole.texts if text.part == part)
+        return Prompts(name, whole.about, whole.answers, whole.patch, {**whole.lineage, base: part}, texts)
 
     def _set(self, name: str) -> Prompts | None:
         if name not in self._sets:

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from specs.language import templates
-from specs.language.experiment import Relation
+from specs.language.experiment import Relation, Split
+from specs.language.facts import column
 from specs.language.meaning.naming import Path
 from specs.language.meaning.scope import Scope
 
@@ -129,6 +130,38 @@ def check_parts(scope: Scope) -> None:
         total = sum(size for size in sizes if not isinstance(size, str) and size < 1)
         if total > 1 + 1e-9:
             scope.tell(f"the parts add up to {total:g} of the set", "prompts", name, "split", "into")
+        elif spec.split is not None:
+            _check_sizes(scope, name, spec.split)
+
+
+def _check_sizes(scope: Scope, name: str, split: Split) -> None:
+    """Refuse a part that is empty or cannot be referred to; say where one is smaller than it was asked to be."""
+    for part in split.into:
+        if not part.strip() or re.search("[/=]", part):
+            message = f"'{part}' cannot be the name of a part: a reference to it is {name}/PART, without / and = in it"
+            scope.tell(message, "prompts", name, "split", "into", part, key=True)
+    found = scope.prompts(name, "prompts", name)
+    if found is None or not found.texts:
+        return
+    counts: dict[tuple[str, object], set[tuple[str | None, str | None]]] = {}
+    values: dict[object, None] = {}
+    for text in found.texts:
+        value = None if split.per is None else column(text, split.per)
+        values[value] = None
+        fact = (text.relation, text.entity) if text.relation is not None else (text.text, None)
+        counts.setdefault((text.part or "", value), set()).add(fact)
+    for part, size in split.into.items():
+        path = ("prompts", name, "split", "into", part)
+        if not any(counts.get((part, value)) for value in values):
+            scope.tell(f"no prompt is left for the part '{part}'", *path, key=True)
+        elif not isinstance(size, str) and size >= 1:
+            short = {v: n for v in values if (n := len(counts.get((part, v), ()))) < size}
+            if short:
+                where = ", ".join(
+                    f"{n} of {split.per} {v}" if split.per else str(n) for v, n in list(short.items())[:4]
+                )
+                more = f" and {len(short) - 4} more" if len(short) > 4 else ""
+                scope.warn(f"the part '{part}' was to hold {size:g} and holds {where}{more}", *path, key=True)
 
 
 def check_known(scope: Scope) -> None:

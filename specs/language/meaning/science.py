@@ -54,7 +54,7 @@ def check_asked(scope: Scope) -> None:
 
 def _empty(name: str, experiment: Experiment) -> str:
     """Say why a prompt set holds nothing."""
-    if name not in experiment.prompts:
+    if name.partition("/")[0] not in experiment.prompts:
         if not experiment.entities:
             return f"'{name}' holds no prompts: no `entities:` are given"
         if name == "facts" and not experiment.relations:

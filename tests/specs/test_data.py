@@ -430,7 +430,7 @@ def test_a_block_that_does_not_fit_the_grammar_is_told_by_the_schema(tmp_path: P
 # -- ids
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(names=st.lists(st.text(min_size=1, max_size=12).filter(str.strip), min_size=1, max_size=6, unique=True))
 def test_any_names_get_clean_unique_ids_that_hold(names: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("ids")
@@ -449,6 +449,23 @@ def test_any_names_get_clean_unique_ids_that_hold(names: list[str], tmp_path_fac
         for key, name in zip(spec.entities, names, strict=True)
         if name in moved
     )
+
+
+def test_a_name_is_not_joined_with_the_id_that_another_name_has_become(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("entity,size\n0%,1\n0,2\n", encoding="utf-8")
+    (tmp_path / "b.csv").write_text("entity,age\n0,5\n", encoding="utf-8")
+    spec = experiment(tmp_path, "{a: a.csv, b: b.csv}")
+    assert [(e.name, e.attributes) for e in spec.entities.values()] == [
+        ("0%", {"size": 1.0}),
+        ("0", {"size": 2.0, "age": 5.0}),
+    ]
+
+
+def test_a_table_adds_attributes_to_an_entity_of_popqa_by_the_id_it_has(tmp_path: Path) -> None:
+    write_popqa(tmp_path / "popqa.tsv", POPQA[2:4])
+    (tmp_path / "size.csv").write_text("entity,people\nJapan,124\n", encoding="utf-8")
+    spec = experiment(tmp_path, "{popqa: popqa.tsv, size: size.csv}")
+    assert {k: e.attributes for k, e in spec.entities.items()} == {"Japan": {"popularity": 900_000.0, "people": 124.0}}
 
 
 def test_ids_keep_the_marks_of_a_script(tmp_path: Path) -> None:

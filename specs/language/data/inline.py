@@ -160,6 +160,7 @@ class _Material:
         self.problems: list[Problem] = []
         self.left_out: dict[str, list[LeftOut]] = {}
         self.last: list[Row] = []
+        self.before: set[str] = set()
         self.ids: dict[Hashable, str] = {}
         self.relation_ids: dict[str, str] = {}
         self.entities: dict[str, _Entity] = {}
@@ -184,6 +185,7 @@ class _Material:
     def add(self, table: str, spec: DataFile, tables: list[Table], rows: list[Row], tell: Tell) -> None:
         """Add chosen rows, entity by entity, up to the limit; leave out entities whose name is another's too."""
         place = self.origins.key("data", table) or Origin("")
+        self.before = set(self.entities)
         for relation in dict.fromkeys(row.relation for row in rows if row.relation is not None):
             self._relation_id(relation)
         by_entity: dict[Hashable, list[Row]] = {}
@@ -238,10 +240,21 @@ class _Material:
         """Give the id of an entity: the one it has, what the file says, or its name made clean and unique."""
         if identity in self.ids:
             return self.ids[identity]
-        if isinstance(identity, str) and identity in self.entities and row.table.kind == "table":
+        if isinstance(identity, str) and row.table.kind == "table" and self._is_id(identity):
             return identity
         text = identity if isinstance(identity, str) and identity != row.hint and is_clean(identity) else ""
         return self._free(row.hint, text or _tag(repr(identity)))
+
+    def _is_id(self, text: str) -> bool:
+        """Say whether a table of one's own means an entity by its id: one in the spec, or of an earlier table.
+
+        Not one whose id was made of another name: `0%` may have become `0`.
+        """
+        entity = self.entities.get(text)
+        if entity is None or entity.node is not None:
+            return entity is not None
+        own = entity.names.get(None)
+        return text in self.before and own is not None and own.text == text
 
     def _relation_id(self, name: str) -> str:
         """Give the id of a relation: its name, made clean and unique unless it is written so in the spec."""

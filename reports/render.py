@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import tempfile
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -15,10 +16,11 @@ from pydantic import ValidationError
 
 from reports import sections
 from reports.drawing import unchecked
+from reports.sections.section import Section
 from specs.language.errors import DiskFull, RunError
-from specs.language.results import Results
+from specs.language.results import MatrixResults, Results
 
-__all__ = ["html", "load", "render"]
+__all__ = ["html", "load", "page_of", "render", "write_page"]
 
 REPORT = "report.html"
 _TEMPLATES = resources.files("reports") / "templates"
@@ -29,7 +31,12 @@ def render(folder: Path) -> Path:
 
     Raises RunError when there are no readable results in the folder, and DiskFull when there is no room.
     """
-    page = html(load(folder)).encode()
+    return write_page(folder, html(load(folder)))
+
+
+def write_page(folder: Path, text: str) -> Path:
+    """Write a page as ``report.html`` of a folder, whole or not at all; give its path. Raises as :func:`render`."""
+    page = text.encode()
     path = folder / REPORT
     try:
         _replace(path, page)
@@ -72,6 +79,13 @@ def html(results: Results) -> str:
     Names and model texts are data: every one is escaped, and should one ever slip through, a content policy
     lets no script run but the page's own, by its hash.
     """
+    with unchecked():
+        built = sections.build(results)
+    return page_of(results, built)
+
+
+def page_of(results: Results | MatrixResults, built: Sequence[Section]) -> str:
+    """Put sections into a page, with the style and script that every page has."""
     environment = Environment(
         loader=FunctionLoader(_source),
         autoescape=True,
@@ -81,8 +95,6 @@ def html(results: Results) -> str:
     )
     script = _source("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    with unchecked():
-        built = sections.build(results)
     page: str = environment.get_template("page.html").render(
         results=results,
         sections=built,

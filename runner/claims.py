@@ -60,6 +60,8 @@ def _judge(expectation: Expectation, claim: Condition, experiment: Experiment, r
     outcome: Outcome = "not applicable"
     observed, reason = "", _elsewhere(expectation.when, experiment, results)
     if not reason:
+        reason = _of_matrix(claim, experiment)
+    if not reason:
         outcome, observed, reason = _compare(claim, results)
     return ClaimResult(
         claim=text(claim),
@@ -69,6 +71,14 @@ def _judge(expectation: Expectation, claim: Condition, experiment: Experiment, r
         observed=observed,
         reason=reason,
     )
+
+
+def _of_matrix(claim: Condition, experiment: Experiment) -> str:
+    """Give the reason why a claim on a comparison of runs is judged elsewhere; empty for the others."""
+    spec = experiment.analyses.get(claim.quantity.partition("/")[0])
+    if spec is None or spec.across is None or spec.across not in experiment.matrix:
+        return ""
+    return f"it compares the runs along {spec.across}, and is judged on the page of the matrix"
 
 
 def _compare(claim: Condition, results: Results) -> tuple[Outcome, str, str]:

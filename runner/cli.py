@@ -136,6 +136,8 @@ def run(
         console = _console()
         for show, _ in ended.summaries:
             show(console)
+        if ended.tell_matrix is not None:
+            ended.tell_matrix(console)
     # What was found is safe and is shown before anything that went wrong.
     for trouble in ended.troubles:
         _show_error(trouble)

@@ -31,9 +31,17 @@ import yaml
 from reports import formats
 from reports.curves import EVERYBODY, key_values, sweep_axis
 from reports.view import Winner, main_measure, winner
-from specs.language.results import InjectedText, InterventionResult, NeuronSetResult, Ranking, Results, Summary
+from specs.language.results import (
+    InjectedText,
+    InterventionResult,
+    MatrixResults,
+    NeuronSetResult,
+    Ranking,
+    Results,
+    Summary,
+)
 
-__all__ = ["LONGEST_PARAM", "Metric", "Page", "fingerprint", "metric_key", "pages", "steps"]
+__all__ = ["LONGEST_PARAM", "Metric", "Page", "fingerprint", "matrix_page", "metric_key", "pages", "steps"]
 
 LONGEST_PARAM = 500
 LONGEST_NOTE = 5000
@@ -85,6 +93,59 @@ def pages(results: Results) -> tuple[Page, list[Page]]:
         part.tags = {**common, "kind": part.kind, **part.tags}
         part.seconds = sum(s.seconds for s in results.stages if s.name.split("/")[0] == part.block)
     return _whole(results, spec, common), parts
+
+
+def matrix_page(matrix: MatrixResults) -> Page:
+    """Give the page of the comparison of a matrix; its tag ``findings`` is a hash of what was found."""
+    document = matrix.model_dump(mode="json", exclude={"started", "seconds"})
+    for cell in document["cells"]:
+        del cell["seconds"]
+    text = json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    metrics = [
+        Metric(metric_key(f"{name}/{figure}"), value)
+        for name, found in matrix.analyses.items()
+        for figure, value in found.figures.items()
+    ]
+    lines = [matrix.description, "", f"**{_cell(matrix.answer)}**", "", "| run | status | answer |", "|---|---|---|"]
+    for cell in matrix.cells:
+        specific = [e for e in cell.effects if e.verdict == "specific" and "/" not in e.edited]
+        metrics.append(Metric(metric_key(f"specific/{', '.join(cell.axes.values())}"), float(len(specific))))
+        lines.append(f"| {_cell(cell.label)} | {cell.status} | {_cell(cell.answer or cell.reason)} |")
+    lines += ["", *(_cell(found.sentence) for found in matrix.analyses.values())]
+    return Page(
+        name=f"{matrix.name} · matrix",
+        kind="matrix",
+        note=_cut(lines),
+        tags={
+            "spec": matrix.name,
+            "spec_hash": matrix.hash,
+            "status": matrix.status,
+            "kind": "matrix",
+            "findings": hashlib.sha256(text.encode()).hexdigest()[:16],
+        },
+        params={metric_key(axis): ", ".join(values)[:LONGEST_PARAM] for axis, values in matrix.axes.items()},
+        metrics=metrics,
+        tables={
+            "runs": _columns({"run": c.label, "status": c.status, "folder": c.folder} for c in matrix.cells),
+            "effects": _columns(
+                {
+                    "run": cell.label,
+                    "intervention": e.intervention,
+                    "edited": e.edited,
+                    "neurons": ", ".join(e.neurons),
+                    "measure": e.measure,
+                    "base": e.base,
+                    "target": e.target.mean,
+                    "others": None if e.others is None else e.others.mean,
+                    "wrong_cell": e.wrong_cell,
+                    "verdict": e.verdict,
+                }
+                for cell in matrix.cells
+                for e in cell.effects
+            ),
+        },
+        seconds=matrix.seconds,
+    )
 
 
 def fingerprint(results: Results) -> str:

@@ -19,10 +19,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from runner.summaries import other_forms
-from specs.language.results import InterventionResult, NeuronSetResult, RankingGroup, Results, Summary
+from specs.language.results import Effect, InterventionResult, NeuronSetResult, RankingGroup, Results, Summary
 from specs.language.words import ConditionName, Role
 
-__all__ = ["answer"]
+__all__ = ["answer", "effects"]
 
 STANDS_OUT = 2.0
 CLEARLY = 10.0
@@ -69,6 +69,70 @@ def answer(results: Results) -> str:
         parts.append("nothing was done to it")
     text = "; ".join(dict.fromkeys(parts))
     return text[0].upper() + text[1:] + "."
+
+
+def effects(results: Results) -> list[Effect]:
+    """Say of every intervention and owner in one record what was done and how it compares with its controls.
+
+    Of an edit at a placeholder the value of the sweep is the one with the highest mean, else the strongest. Owners
+    without a figure have no record.
+    """
+    found = []
+    for done in results.interventions.values():
+        for owner in done.owners:
+            record = _gain(results, done, owner) if done.placeholder else _loss_record(results, done, owner)
+            if record is not None:
+                found.append(record)
+    return found
+
+
+def _loss_record(results: Results, done: InterventionResult, owner: str) -> Effect | None:
+    effect = _effect(done, owner)
+    if effect is None:
+        return None
+    return Effect(
+        intervention=done.name,
+        edited=owner,
+        label=_label(results, owner),
+        neurons=done.neurons.get(owner, []),
+        measure=effect.measure,
+        axes=dict(effect.point),
+        base=effect.base,
+        target=effect.target,
+        others=effect.others,
+        random_neurons=list(effect.random),
+        wrong_cell=effect.wrong,
+        verdict=effect.verdict,
+    )
+
+
+def _gain(results: Results, done: InterventionResult, owner: str) -> Effect | None:
+    for measure in _measures(done, INJECTING):
+        base, best = _base(done, owner, "target", measure), _best(done, owner, "edit", measure)
+        if base is None or best is None or best.mean is None:
+            continue
+        random, wrong = _best(done, owner, "random_neurons", measure), _best(done, owner, "wrong_cell", measure)
+        controls = [c.mean for c in (random, wrong) if c is not None and c.mean is not None]
+        verdict: Verdict = "specific"
+        if best.mean - base < SMALL:
+            verdict = "none"
+        elif any(mean - base >= COMPARABLE * (best.mean - base) for mean in controls):
+            verdict = "placebo"
+        return Effect(
+            intervention=done.name,
+            edited=owner,
+            label=_label(results, owner),
+            neurons=done.neurons.get(owner, []),
+            measure=measure,
+            axes=best.axes,
+            picked=True,
+            base=base,
+            target=best,
+            random_neurons=[] if random is None or random.mean is None else random.draws or [random.mean],
+            wrong_cell=None if wrong is None else wrong.mean,
+            verdict=verdict,
+        )
+    return None
 
 
 # -- the cell -----------------------------------------------------------------------------------------------

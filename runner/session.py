@@ -9,18 +9,21 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.text import Text
 
 from runner.terminal import Quiet, reporter_for
 from specs.language.errors import DiskFull, ModelError, Problem, RunError, RunSpecError, SpecError
 from specs.language.load import Cell, Loaded
-from specs.language.results import Results
+from specs.language.results import MatrixCell, MatrixResults, Results
 
 if TYPE_CHECKING:
     from runner.model import Machine
+    from runner.tracking import Tracked
 
 __all__ = [
     "Ended",
@@ -42,6 +45,15 @@ class Ended:
     """Of every finished cell: how to print its end, and the same as data."""
     troubles: list[RunSpecError] = field(default_factory=list)
     """Cells that could not be run, and runs that MLflow could not be shown."""
+    matrix: MatrixResults | None = None
+    """The runs of a matrix side by side."""
+    cells: list[MatrixCell] = field(default_factory=list)
+    tracked: list[str] = field(default_factory=list)
+    """Ids of the runs in MLflow."""
+    first: Results | None = None
+    """Of the first run that finished."""
+    tell_matrix: Callable[[Console], None] | None = None
+    """How to print what the comparison found."""
 
 
 def run_all(
@@ -61,6 +73,7 @@ def run_all(
     that cannot be run does not keep the others from it. Raises what is wrong with the spec, its model or the disk.
     """
     ended = Ended()
+    started = datetime.now(UTC)
     machine: Machine | None = None
     several = len(loaded.cells) > 1
     with reporter_for(Console(stderr=True), quiet=quiet) as reporter, _told(reporter):
@@ -83,11 +96,59 @@ def run_all(
             except (ModelError, RunError) as error:
                 if not several:
                     raise
+                from runner.matrix import failed_cell
+
                 if machine is not None:
                     machine.rest()  # the error that is kept holds on to it
+                ended.cells.append(failed_cell(cell, str(error.cause)))
                 error.cause = f"[{n}/{len(loaded.cells)}] {cell.label}: {error.cause}"
                 ended.troubles.append(error)
+        if several:
+            _side_by_side(loaded, out, tracking_uri, track, ended, started, reporter)
     return ended
+
+
+def _side_by_side(
+    loaded: Loaded,
+    out: Path,
+    tracking_uri: str | None,
+    track: bool,
+    ended: Ended,
+    started: datetime,
+    reporter: Quiet,
+) -> None:
+    """Compare the runs of a matrix, write the comparison and its page, and mirror it as the parent of the runs."""
+    from reports.matrix import render_matrix
+    from runner.matrix import compare, shown, write_matrix
+
+    reporter.stage("matrix", None)
+    matrix = compare(loaded, ended.cells, out, started, [ended.first] if ended.first is not None else [])
+    folder = write_matrix(out, matrix)
+    paths = {"folder": str(folder), "report": str(render_matrix(folder))}
+    if track:
+        from runner.tracking import mirror_matrix
+
+        try:
+            paths["mlflow"] = (
+                f"{mirror_matrix(folder, matrix, ended.tracked, tracking_uri=tracking_uri).uri} (run-spec ui)"
+            )
+        except RunSpecError as error:
+            ended.troubles.append(error)
+    reporter.done("matrix")
+    ended.matrix = matrix
+    for _, data in ended.summaries:
+        data["paths"]["matrix"] = str(folder)
+    sentences = shown(matrix)
+
+    def tell(console: Console) -> None:
+        console.print()
+        console.rule("all runs of the matrix")
+        for name, sentence in sentences.items():
+            console.print(Text(f"{name}: {sentence}" if name else sentence, style="" if name else "bold"))
+        for label, path in paths.items():
+            console.print(f"{label:>8}  {path}", highlight=False, soft_wrap=True)
+
+    ended.tell_matrix = tell
 
 
 class _Teller(logging.Handler):
@@ -151,6 +212,7 @@ def _run_one(
 ) -> None:
     """Run a cell; the weights are let go before the report, unless they are wanted ``again``."""
     from reports.render import render
+    from runner.matrix import finished_cell
     from runner.run import run_cell
     from runner.summary import as_json, print_summary
 
@@ -169,11 +231,16 @@ def _run_one(
     if track:
         reporter.stage("MLflow", None)
         try:
-            paths["mlflow"] = _mirror(finished.folder, finished.results, tracking_uri)
+            tracked = _mirror(finished.folder, finished.results, tracking_uri)
+            ended.tracked.append(tracked.run_id)
+            paths["mlflow"] = f"{tracked.uri} (run-spec ui)"
             reporter.done("MLflow")
         except RunSpecError as error:
             ended.troubles.append(error)
     results = finished.results
+    if len(loaded.cells) > 1:
+        ended.cells.append(finished_cell(cell, finished.folder, results))
+        ended.first = ended.first or results
     ended.summaries.append((lambda console: print_summary(console, results, paths), as_json(results, paths)))
 
 
@@ -194,12 +261,11 @@ def _say_partial(out: Path, cell: Cell, reporter: Quiet, started: float) -> None
             return
 
 
-def _mirror(folder: Path, results: Results, tracking_uri: str | None) -> str:
+def _mirror(folder: Path, results: Results, tracking_uri: str | None) -> Tracked:
     from reports.charts import figures
     from runner.tracking import mirror
 
-    tracked = mirror(folder, results, tracking_uri=tracking_uri, figures=figures(results))
-    return f"{tracked.uri} (run-spec ui)"
+    return mirror(folder, results, tracking_uri=tracking_uri, figures=figures(results))
 
 
 def check_deep(loaded: Loaded) -> list[Problem]:
@@ -342,13 +408,21 @@ def pull_models(names: Sequence[str], origin: str, console: Console) -> None:
 
 def remake_report(folder: Path, *, track: bool, tracking_uri: str | None) -> dict[str, str]:
     """Render a run's report again from its folder, and mirror the run again if asked."""
+    from reports.matrix import MATRIX, render_matrix
     from reports.render import load, render
 
-    if folder.name == "results.json":
+    if folder.name in ("results.json", MATRIX):
         folder = folder.parent
+    if (folder / MATRIX).is_file():
+        if track:
+            raise RunError(
+                f"{folder} compares the runs of a matrix, and is mirrored when they are run",
+                remedy="run the spec again: what is unchanged is reused",
+            )
+        return {"folder": str(folder), "report": str(render_matrix(folder))}
     paths = {"folder": str(folder), "report": str(render(folder))}
     if track:
-        paths["mlflow"] = _mirror(folder, load(folder), tracking_uri)
+        paths["mlflow"] = f"{_mirror(folder, load(folder), tracking_uri).uri} (run-spec ui)"
     return paths
 
 

@@ -301,6 +301,23 @@ def read_ranking(folder: Path, name: str) -> dict[str, npt.NDArray[np.generic]]:
         raise RunError(f"{path} cannot be read: {error}", remedy="run the spec again") from error
 
 
+def read_scores(folder: Path, name: str, owner: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Read the layers of a ranking, and one owner's scores ``[n_layers, width]``, without the other owners'.
+
+    Raises RunError when there is none, or when it is damaged.
+    """
+    import zipfile
+
+    import numpy as np
+
+    path = locate(folder) / "rankings" / ranking_name(name)
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return arrays["layers"], arrays[f"{owner}/score"]
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise RunError(f"{path} cannot be read: {error}", remedy="run the spec again") from error
+
+
 def _beside(final: Path, what: str) -> Path:
     return final.with_name(f".{final.name}.{what}")
 

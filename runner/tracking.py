@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from runner.mirror import Page, Table, fingerprint, pages
+from runner.mirror import Page, Table, fingerprint, matrix_page, pages
 from runner.provenance import shown
 from specs.language.errors import RunError
-from specs.language.results import Results
+from specs.language.results import MatrixResults, Results
 
-__all__ = ["Tracked", "UiCommand", "artifact_root", "mirror", "store_uri", "ui_command"]
+__all__ = ["Tracked", "UiCommand", "artifact_root", "mirror", "mirror_matrix", "store_uri", "ui_command"]
 
 EXPERIMENT = "run-spec"
 FINGERPRINT = "findings"
@@ -133,6 +133,25 @@ def mirror(
         ) from error
 
 
+def mirror_matrix(
+    folder: Path, matrix: MatrixResults, runs: Sequence[str], *, tracking_uri: str | None, experiment: str = EXPERIMENT
+) -> Tracked:
+    """Show the comparison of a matrix as a run of its own, the parent of the runs of its cells.
+
+    ``runs``: their ids; a run that is part of several matrices stays under the one mirrored last. Raises RunError, as
+    :func:`mirror` does, for whatever MLflow cannot do.
+    """
+    uri = store_uri(tracking_uri, folder.parent)
+    try:
+        with _quiet(), _alone(uri):
+            return _mirror_matrix(folder, matrix, runs, uri, experiment)
+    except Exception as error:
+        raise RunError(
+            f"the comparison could not be shown in MLflow ({shown(uri)}): {_first_line(error)}",
+            remedy=f"nothing is lost, it is in {folder}",
+        ) from error
+
+
 def ui_command(tracking_uri: str | None, port: int = 5000, *, runs: Path = Path("runs")) -> UiCommand:
     """Say how to serve the UI of the store that runs are mirrored in, on the first free port from ``port``.
 
@@ -206,6 +225,33 @@ def _mirror(folder: Path, results: Results, uri: str, experiment: str, figures: 
     return Tracked(parent, shown(uri), _url(uri, experiment_id, parent))
 
 
+def _mirror_matrix(folder: Path, matrix: MatrixResults, runs: Sequence[str], uri: str, experiment: str) -> Tracked:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    experiment_id = _experiment(client, experiment, artifact_root(uri, folder.parent))
+    page = matrix_page(matrix)
+    digest = page.tags[FINGERPRINT]
+    found = client.search_runs([experiment_id], f"tags.{FINGERPRINT} = '{digest}'", max_results=1)
+    if found:
+        run_id = str(found[0].info.run_id)
+    else:
+        run_ids: list[str] = []
+        try:
+            run_id = _write(client, experiment_id, page, matrix, None, run_ids)
+            for path in sorted(p for p in folder.rglob("*") if _is_kept(p, folder)):
+                client.log_artifact(run_id, str(path))
+            _end(client, run_id, matrix, matrix.seconds)
+        except BaseException:
+            for made in run_ids:
+                with contextlib.suppress(Exception):
+                    client.delete_run(made)
+            raise
+    for child in runs:
+        client.set_tag(child, "mlflow.parentRunId", run_id)
+    return Tracked(run_id, shown(uri), _url(uri, experiment_id, run_id), again=bool(found))
+
+
 def _experiment(client: Any, name: str, artifacts: str | None) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
@@ -224,7 +270,7 @@ def _write(
     client: Any,
     experiment_id: str,
     page: Page,
-    results: Results,
+    results: Results | MatrixResults,
     parent: str | None,
     run_ids: list[str],
     later: int = 0,
@@ -258,7 +304,7 @@ def _write(
     return run_id
 
 
-def _end(client: Any, run_id: str, results: Results, seconds: float) -> None:
+def _end(client: Any, run_id: str, results: Results | MatrixResults, seconds: float) -> None:
     end = _milliseconds(results.started) + round(seconds * 1000)
     client.set_terminated(run_id, status=UNFINISHED[results.status], end_time=end)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +31,12 @@ class AnalysisView:
 
 def build(results: Results) -> Section | None:
     """Show every analysis as the table it is; None when there is none."""
-    shown = [_analysis(analysis) for analysis in results.analyses.values()]
+    return of_all(results.analyses.values())
+
+
+def of_all(analyses: Iterable[AnalysisResult]) -> Section | None:
+    """Show some analyses, of a run or of a matrix; None when there is none."""
+    shown = [_analysis(analysis) for analysis in analyses]
     return Section("analyses", "Analyses", {"analyses": shown}) if shown else None
 
 
@@ -129,7 +134,7 @@ def _overlap(analysis: AnalysisResult) -> Figure | None:
 
 def _agreement(analysis: AnalysisResult) -> Figure | None:
     if analysis.columns[:3] != ["entity", "reference", "variant"]:
-        return None
+        return _across(analysis)
     cells: list[dict[str, Any]] = []
     for entity, reference, variant, form, winner, _, rank, relative in analysis.rows:
         shown = formats.number(_float(relative)) if relative is not None else ""
@@ -150,6 +155,34 @@ def _agreement(analysis: AnalysisResult) -> Figure | None:
     return _matrix(
         analysis, "The name's neuron in other forms of the name", cells, lines, columns, (0, 1), ["", ""], note
     )
+
+
+def _across(analysis: AnalysisResult) -> Figure | None:
+    """Draw agreement across an axis of a matrix: owners down, values of the axis across."""
+    at = analysis.columns.index("winner") - 1
+    axis = analysis.columns[at]
+    cells = []
+    for row in analysis.rows:
+        found = dict(zip(analysis.columns, row, strict=True))
+        relative, rank = found["relative score"], found["rank of reference"]
+        shown = "no neuron in common" if rank is None else f"{found['reference']} has rank {rank}"
+        cells.append(
+            {
+                "line": ", ".join(str(part) for part in row[:at]),
+                "column": str(row[at]),
+                "value": None if relative is None else _float(relative),
+                "text": "" if rank is None else formats.whole(int(rank)),
+                "tip": f"{row[0]}, {row[at]}: {found['winner']}; {shown}",
+            }
+        )
+    lines = list(dict.fromkeys(str(cell["line"]) for cell in cells))
+    columns = list(dict.fromkeys(str(cell["column"]) for cell in cells))
+    note = (
+        "Colour: the score of the first run's winner in the ranking of this run, over the best score there (1 where "
+        f"it wins). In the cells: its rank. Runs along {axis} with no neuron in common have no cell."
+    )
+    title = "The first run's neuron in the other runs"
+    return _matrix(analysis, title, cells, lines, columns, (0, 1), ["", ""], note)
 
 
 def _matrix(

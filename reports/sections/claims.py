@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from reports import formats
 from reports.sections.section import Cell, Column, Section, Table, Tone
@@ -17,12 +18,17 @@ _MARKS: dict[str, tuple[str, Tone]] = {
 
 def build(results: Results) -> Section | None:
     """Set every claim beside what was observed; None when nothing was claimed."""
-    if not results.claims:
+    return of_all(results.claims)
+
+
+def of_all(claims: Sequence[ClaimResult]) -> Section | None:
+    """Set some claims, on a run or on a matrix, beside what was observed; None when there is none."""
+    if not claims:
         return None
-    counts: Counter[str] = Counter(claim.outcome for claim in results.claims)
+    counts: Counter[str] = Counter(claim.outcome for claim in claims)
     summary = ", ".join(f"{counts[outcome]} {outcome}" for outcome in _MARKS if counts[outcome])
     columns = [Column("outcome"), Column("claim", "code"), Column("observed"), Column("source")]
-    rows = [_row(claim) for claim in results.claims]
+    rows = [_row(claim) for claim in claims]
     return Section("claims", "Claims", {"summary": summary, "table": Table(columns, rows, wide_cells=True)})
 
 

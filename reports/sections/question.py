@@ -16,7 +16,7 @@ def build(results: Results) -> Section:
         model.card or model.id,
         f"{model.n_layers} layers × {formats.whole(model.d_mlp)} neurons",
         f"{model.dtype} on {model.device}",
-        _moment(results.started),
+        moment(results.started),
         formats.duration(results.seconds),
         results.hash,
     ]
@@ -37,7 +37,7 @@ def build(results: Results) -> Section:
     )
 
 
-def _moment(started: str) -> str:
+def moment(started: str) -> str:
     """Give a time stamp to the minute in UTC, or as it was recorded where it is no ISO time."""
     try:
         moment = datetime.fromisoformat(started)

@@ -32,6 +32,7 @@ from specs.language.experiment import (
     Source,
     Times,
 )
+from specs.language.facts import COLUMNS
 from specs.language.fields import LAYERS
 from specs.language.needs import BLOCKS, needed
 from specs.language.origins import Origins, Step
@@ -140,7 +141,13 @@ NOT_BUILT: tuple[NotBuilt, ...] = (
     NotBuilt(Intervention, "save_model", "saving an edited model (`save_model:`)"),
     # analyses
     *(NotBuilt(Analysis, verb, f"the analysis {verb}") for verb in ANALYSES),
-    NotBuilt(Analysis, "across", "agreement across {}", lambda a: a == "variant", "write `across: variant`"),
+    NotBuilt(
+        Analysis,
+        "across",
+        "agreement across {}",
+        lambda a: a == "variant" or a not in COLUMNS,
+        "write `across: variant`, or an axis of the matrix",
+    ),
 )
 
 

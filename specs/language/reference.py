@@ -297,7 +297,7 @@ def _not_built() -> str:
         "the objective {}": "the objective logit_difference",
         "a multiple of {}": "a multiple of values of a patch twin",
         "holding components at {}": "holding components at values of a patch twin",
-        "agreement across {}": "agreement across anything but variants",
+        "agreement across {}": "agreement across columns but variant",
     }
     lines += [f"- {values.get(what, what)}" for what in said]
     lines.append("- asking prompts without answers")

@@ -380,6 +380,71 @@ class ModelFacts(Record):
     revision: str | None = None
 
 
+class Effect(Record):
+    """What one intervention did to one owner, in a line: at its strongest value, or where it brings back most."""
+
+    intervention: str
+    edited: str
+    label: str
+    neurons: list[str]
+    measure: str
+    axes: dict[str, float | str]
+    """The value of the sweep that is shown."""
+    picked: bool = False
+    """True where the value was picked after the fact, as the one with the highest mean; controls have theirs too."""
+    base: float
+    """Without the edit."""
+    target: Summary
+    others: Summary | None = None
+    random_neurons: list[float] = Field(default_factory=list)
+    """Mean of each draw."""
+    wrong_cell: float | None = None
+    verdict: Literal["none", "raised", "unspecific", "placebo", "specific"]
+    """Specific: the owner's figure moves, that of others by less than half as much, and no control does the same."""
+
+
+class MatrixCell(Record):
+    """One run of a matrix, as far as the comparison shows it."""
+
+    label: str
+    axes: dict[str, str]
+    """Axis of the matrix: the value of this run."""
+    hash: str
+    folder: str = ""
+    """Name of its run folder, beside that of the matrix; empty if there is none."""
+    status: Literal["complete", "partial", "failed"]
+    reason: str = ""
+    answer: str = ""
+    seconds: float = 0.0
+    model: ModelFacts | None = None
+    rankings: dict[str, Ranking] = Field(default_factory=dict)
+    """With the best neuron of each owner only."""
+    interventions: dict[str, InterventionResult] = Field(default_factory=dict)
+    """With the means over all relations only."""
+    effects: list[Effect] = Field(default_factory=list)
+    claims: dict[str, int] = Field(default_factory=dict)
+    """Outcome: how many claims of the run have it."""
+
+
+class MatrixResults(Record):
+    """What the runs of a matrix are, side by side, and what was compared across them."""
+
+    format: Literal[1] = 1
+    name: str
+    title: str = ""
+    description: str = ""
+    answer: str = ""
+    hash: str
+    axes: dict[str, list[str]]
+    status: Literal["complete", "partial", "failed"]
+    reason: str = ""
+    started: str
+    seconds: float
+    cells: list[MatrixCell]
+    analyses: dict[str, AnalysisResult] = Field(default_factory=dict)
+    claims: list[ClaimResult] = Field(default_factory=list)
+
+
 class Results(Record):
     """Everything a run found."""
 

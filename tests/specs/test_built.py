@@ -201,9 +201,9 @@ REFUSED = [
         "the analysis errors is not built yet",
     ),
     (
-        "localize: {c: stability}\nanalyses: {o: {agreement: c, across: model}}\n",
+        "localize: {c: stability}\nanalyses: {o: {agreement: c, across: entity}}\n",
         "analyses.o.across",
-        "agreement across model is not built yet; write `across: variant`",
+        "agreement across entity is not built yet; write `across: variant`, or an axis of the matrix",
     ),
 ]
 

@@ -159,6 +159,8 @@ def _agreement(analysis: AnalysisResult) -> Figure | None:
 
 def _across(analysis: AnalysisResult) -> Figure | None:
     """Draw agreement across an axis of a matrix: owners down, values of the axis across."""
+    if not {"winner", "rank of reference", "relative score"} <= set(analysis.columns):
+        return None
     at = analysis.columns.index("winner") - 1
     axis = analysis.columns[at]
     cells = []

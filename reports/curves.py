@@ -18,6 +18,7 @@ DRAWN: tuple[SeriesKey, ...] = (
     ("edit", "target"),
     ("edit", "others"),
     ("edit", "unknown"),
+    ("edit", "texts"),
     ("random_neurons", "target"),
     ("wrong_cell", "target"),
     ("no_edit", "target"),
@@ -29,6 +30,7 @@ SERIES_WORDS: dict[SeriesKey, str] = {
     ("edit", "target"): "target",
     ("edit", "others"): "others",
     ("edit", "unknown"): "unknown names",
+    ("edit", "texts"): "texts about nobody",
     ("random_neurons", "target"): "random neurons",
     ("wrong_cell", "target"): "wrong cell",
     ("no_edit", "target"): "no edit",
@@ -37,7 +39,13 @@ SERIES_WORDS: dict[SeriesKey, str] = {
     ("wrong_cell", "others"): "wrong cell, others",
 }
 
-BY_DEFINITION = ("knowledge_score", "relative_probability", "knowledge_loss", "knowledge_loss_clipped")
+BY_DEFINITION = (
+    "knowledge_score",
+    "relative_probability",
+    "knowledge_loss",
+    "knowledge_loss_clipped",
+    "relative_perplexity",
+)
 """Measures that compare with the clean model, which therefore has the same value in every run."""
 
 REFERENCE_WORDS: dict[str, dict[float, str]] = {
@@ -203,10 +211,13 @@ def numeric_measures(result: InterventionResult) -> list[str]:
 
 def _curves(summaries: Sequence[Summary], axis: str | None, values: Sequence[float | str]) -> list[Curve]:
     groups: dict[SeriesKey, list[Point]] = {}
+    asked = {s.role for s in summaries}
     for s in summaries:
         x = s.axes.get(axis) if axis else None
         point = Point(x, s.n, s.mean, s.se, s.low, s.high, tuple(s.draws))
-        groups.setdefault((s.condition, s.role), []).append(point)
+        # Where texts about nobody alone are measured, their controls are drawn as those of the target are elsewhere.
+        role: Role = "target" if s.role == "texts" and s.condition != "edit" and "target" not in asked else s.role
+        groups.setdefault((s.condition, role), []).append(point)
     order = {value: i for i, value in enumerate(values)}
     rank = {key: i for i, key in enumerate(SERIES_WORDS)}
     curves = []

@@ -51,7 +51,13 @@ MEASURES: dict[str, MeasureWords] = {
     "accuracy_drop": MeasureWords("drop in accuracy", "accuracy without the edit minus accuracy with it"),
     "logit_difference": MeasureWords("logit difference", "right answer minus wrong one", decimals=2),
     "faithfulness": MeasureWords("faithfulness", "share of the objective that is recovered", rules=((1.0, "all"),)),
-    "perplexity": MeasureWords("perplexity", "of texts that ask nothing", decimals=2, log=True),
+    "perplexity": MeasureWords("perplexity", "of texts that ask nothing, edited at every token", decimals=2),
+    "relative_perplexity": MeasureWords(
+        "relative perplexity",
+        "of texts that ask nothing, edited at every token: perplexity / that of the clean model, text by text",
+        decimals=4,
+        rules=((1.0, "clean"),),
+    ),
     "kl": MeasureWords("KL divergence", "from the clean distribution, in nats", domain=(0, None)),
 }
 

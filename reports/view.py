@@ -177,7 +177,7 @@ def effect(panel: Panel, x: float | str | None) -> Effect:
     return Effect(
         panel.axis,
         x,
-        at(panel.curve("edit", "target")),
+        at(panel.curve("edit", "target") or panel.curve("edit", "texts")),
         at(panel.curve("edit", "others")),
         at(panel.curve("random_neurons", "target")),
         at(panel.curve("wrong_cell", "target")),

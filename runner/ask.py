@@ -114,15 +114,21 @@ def _observation(
                 shared.get((question.text.relation, slot.text), 0),
             )
         )
+    tokens = None
+    if reading.tokens is not None:
+        own = reading.tokens
+        finite = finite and outcome.finite[own.sequence]
+        tokens = tuple(min(0.0, float(v)) for v in outcome.logps[own.sequence][own.start : own.stop])
     generated = None if reading.text is None else outcome.generated.get(reading.text)
     if generated is None:
-        return Observation(tuple(answers), finite=finite)
+        return Observation(tuple(answers), finite=finite, tokens=tokens)
     return Observation(
         tuple(answers),
         generated,
         decode(tokenizer, generated),
         finite,
         {n: decode(tokenizer, generated[:n]) for n in lengths},
+        tokens,
     )
 
 
@@ -132,8 +138,8 @@ def decode(tokenizer: Any, tokens: Sequence[int]) -> str:
 
 
 def _known(planned: PlannedRow, clean: Observation, rule: Condition | None) -> bool | None:
-    """Ask of the clean run on the real name what the rule asks; None where any question will do."""
-    if rule is None:
+    """Ask of the clean run on the real name what the rule asks; None where any question will do, or none is asked."""
+    if rule is None or not planned.question.answers:
         return None
     own = Row(
         asked=Asked("", "", "clean", 0, "target", {}, 0, planned.question.text.text),

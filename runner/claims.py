@@ -15,7 +15,14 @@ from typing import Literal
 from runner.summaries import other_forms
 from specs.language.conditions import holds, number_text, text
 from specs.language.experiment import Condition, Expectation, Experiment
-from specs.language.references import PROPERTIES, is_measure, parse_address, parse_layer, parse_result_path
+from specs.language.references import (
+    PROPERTIES,
+    is_measure,
+    parse_address,
+    parse_layer,
+    parse_result_path,
+    usual_role,
+)
 from specs.language.results import (
     ClaimResult,
     InterventionResult,
@@ -210,7 +217,8 @@ def _shown(value: float | str | Sequence[float | str]) -> str:
 def look_up(path: str, results: Results) -> Observed:
     """Find what stands at a result path, ``block[/group][/condition][/role][/axis=value]/quantity``.
 
-    Left out: condition = edit, role = target, group = the mean over all, relation = all of them together.
+    Left out: condition = edit, role = target (of a perplexity: texts), group = the mean over all, relation = all of
+    them together.
     """
     block, *parts = path.split("/")
     if block in results.rankings:
@@ -322,7 +330,7 @@ def _in_intervention(path: str, done: InterventionResult) -> Observed:
         asked = parse_result_path(path, lambda part: part in done.measures or is_measure(part))
     except ValueError as error:
         return Observed(reason=str(error))
-    condition, role, owner = asked.condition or "edit", asked.role or "target", asked.group or "*"
+    condition, role, owner = asked.condition or "edit", asked.role or usual_role(asked.quantity), asked.group or "*"
     if asked.quantity not in done.measures:
         measures = ", ".join(done.measures)
         return Observed(reason=f"{done.name} does not measure '{asked.quantity or path}'; it measures {measures}")

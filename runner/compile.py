@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from runner.bind import Binder, BoundPrompt, Unbound
 from runner.filters import reads_of
-from runner.measures import generated_tokens
+from runner.measures import generated_tokens, needs
 from runner.neurons import condition_axes, edit_position, names_layers, owners_of
 from runner.plan import (
     AnswerSlot,
@@ -31,12 +31,12 @@ from specs.language.facts import (
     owner_key,
     placeholder_names,
     prompt_set,
-    targets_and_others,
+    role_of,
     with_name,
 )
 from specs.language.needs import needed
 from specs.language.order import filters_of, run_order, waits_for
-from specs.language.references import resolve_layers
+from specs.language.references import is_entity_position, resolve_layers
 from specs.language.results import LeftOut
 from specs.language.shipped import shipped_list
 from specs.language.words import ConditionName, Role
@@ -249,6 +249,10 @@ def _ask_stage(
     sources = [s for s in (*map(source_of, spec.edit), freeze and freeze.to) if isinstance(s, Source)]
     has_twin = uses_clean_run(spec)
 
+    def acting_at(prompt: BoundPrompt) -> list[str]:
+        """Give the position of each edit; a text about nobody is edited at every token, for it has no entity's."""
+        return [everywhere(place) if prompt.text.entity is None else place for place in positions]
+
     def bind(text: PromptText, what: str) -> BoundPrompt | None:
         result = binder.bind(text)
         if isinstance(result, Unbound):
@@ -258,7 +262,7 @@ def _ask_stage(
             )
             return None
         try:
-            for place in (*positions, *(freeze.position if freeze is not None else ()), *freed):
+            for place in (*acting_at(result), *(freeze.position if freeze is not None else ()), *freed):
                 result.positions(place)
         except ValueError as error:
             reason = LeftOut(what=f'{what}, "{text.text}"', reason=str(error), where=where)
@@ -266,10 +270,9 @@ def _ask_stage(
             return None
         return result
 
-    asked: list[PromptText] = []
-    for set_name in spec.ask:
-        asked += [t for t in prompt_set(experiment, set_name) if t not in asked]
+    asked = list(dict.fromkeys(text for set_name in spec.ask for text in prompt_set(experiment, set_name)))
     needs_unknown = any(m.startswith("knowledge_score") for m in spec.measure)
+    needs_tokens = "tokens" in needs(spec.measure)
     n_text = generated_tokens(spec.measure)
     strangers = placeholder_names(experiment, spec.unknown)
     placeholders = placeholder_names(experiment, spec.placeholder) if spec.placeholder else ()
@@ -281,11 +284,12 @@ def _ask_stage(
         edits: tuple[tuple[int, ...], ...] = ()
         frozen: tuple[tuple[str, int], ...] = ()
         branch = 1 << 30
+        acting_here = acting_at(prompt)
         if condition is not None:
             if condition.kind != "no_edit":
                 edits = tuple(
                     () if weights else prompt.positions(position)
-                    for position, weights in zip(positions, in_weights, strict=True)
+                    for position, weights in zip(acting_here, in_weights, strict=True)
                 )
             held: tuple[tuple[str, int], ...] = ()
             if freeze is not None:
@@ -301,7 +305,7 @@ def _ask_stage(
             # Where every token is edited, so are those of the answer that the model is made to say.
             beyond = tuple(range(len(prompt.ids), len(ids)))
             acting = tuple(
-                at + beyond if where == "all" and at else at for at, where in zip(edits, positions, strict=False)
+                at + beyond if where == "all" and at else at for at, where in zip(edits, acting_here, strict=False)
             )
             holding = frozen
             if freeze is not None and "all" in freeze.position and frozen:
@@ -319,7 +323,9 @@ def _ask_stage(
                     twin=twin,
                     source=prompt.text.text if condition is not None and sources else "",
                     apart=condition is not None and any(s.sample is not None for s in sources),
+                    title="" if answers.answers else prompt.text.text,
                     generate=generate,
+                    onward=tuple(n for n, place in enumerate(acting_here) if place == "all") if edits else (),
                 ),
                 prompt.ids,
             )
@@ -330,26 +336,44 @@ def _ask_stage(
             i = add(prompt.ids + answer.tokens[:-1])
             start, stop = builder.score(i, [(last + k, token) for k, token in enumerate(answer.tokens)])
             slots.append(AnswerSlot(answer.text, i, start, stop))
-        return Reading(tuple(slots), add(prompt.ids, generate=n_text) if text and n_text else None)
+        tokens = None
+        if needs_tokens and not answers.answers:
+            i = add(prompt.ids)
+            after = range(prompt.first + 1, len(prompt.ids))
+            tokens = AnswerSlot(prompt.text.text, i, *builder.score(i, [(p - 1, prompt.ids[p]) for p in after]))
+        return Reading(tuple(slots), add(prompt.ids, generate=n_text) if text and n_text else None, tokens)
+
+    def why_not(text: PromptText) -> LeftOut | None:
+        """Say why a prompt without answers is of no use here, and note it."""
+        if text.answers:
+            return None
+        reason = ""
+        if placeholders:
+            reason = "it has no answer of its owner's that a placeholder could bring back"
+        elif sources and text.entity is None:
+            reason = "values taken from other prompts and names have no counterpart in a text about nobody"
+        elif not (n_text or needs_tokens):
+            reason = "it has no answer, and no measure here needs none (perplexity, text@n)"
+        if not reason:
+            return None
+        return left_out.setdefault(text.text, LeftOut(what=text.text, reason=reason, where=where))
 
     rows: list[PlannedRow] = []
     wrong = _wrong_owners(experiment, spec, owners) if spec.controls.wrong_cell else {}
     for owner in owners:
-        targets, others = targets_and_others(experiment, spec, owner)
+        role_for = role_of(experiment, spec, owner, asked)
         conditions = _conditions(name, spec, owner, wrong, at)
         for text in asked:
-            if text.entity is None or text.entity not in (*targets, *others):
+            role = role_for(text)
+            if role is None or (placeholders and role == "others"):
                 continue
-            role: Role = "target" if text.entity in targets else "others"
-            if placeholders and role == "others":
-                continue
-            question = bind(text, _fact_name(text))
-            if question is None or not question.answers:
+            question = bind(text, _fact_name(text)) if why_not(text) is None else None
+            if question is None:
                 continue
             clean = read(question, question, None, text=True)
             unknown: tuple[Reading, ...] = ()
             stranger_prompts: list[BoundPrompt] = []
-            if needs_unknown or role == "target":
+            if question.answers and (needs_unknown or role == "target"):
                 stranger_prompts = [
                     p for s in strangers if (p := bind(with_name(text, s), f"{s} in {_fact_name(text)}"))
                 ]
@@ -377,7 +401,7 @@ def _ask_stage(
             for label, condition in conditions:
                 # Random neurons are asked about others only where a filter puts them through its conditions.
                 of_others = label in ("edit", "no_edit") or (label == "random_neurons" and placebo_on_others)
-                if role != "target" and not of_others:
+                if role == "others" and not of_others:
                     continue
                 for prompt in as_asked:
                     row(
@@ -446,11 +470,18 @@ def owners_of_intervention(experiment: Experiment, spec: Intervention) -> tuple[
     return ("+".join(dict.fromkeys(owner for o in found for owner in o.owners)),)
 
 
+def everywhere(position: str) -> str:
+    """Give the position at which an edit of the entity's token acts in a text that has no entity."""
+    return "all" if is_entity_position(position) else position
+
+
 def _wrong_owners(experiment: Experiment, spec: Intervention, owners: Sequence[str]) -> dict[str, str]:
     """Pair each owner with the next one of another entity, who is not asked about as its target either."""
     wrong: dict[str, str] = {}
     for i, owner in enumerate(owners):
-        own = {*entities_of(experiment, owner), *targets_and_others(experiment, spec, owner)[0]}
+        own = set(entities_of(experiment, owner))
+        if isinstance(spec.target, str):  # of a fact its entity; a relation is nobody
+            own |= {spec.target.rpartition("/")[2]} & set(experiment.entities)
         for step in range(1, len(owners)):
             other = owners[(i + step) % len(owners)]
             if not own & set(entities_of(experiment, other)):

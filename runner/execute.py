@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -328,7 +328,7 @@ class Engine:
         if len(ends):
             bad = self._score(pairs, fresh, ends, hidden, outcome)
             if wants_text:
-                self._generate(job, rows, nodes, wants_text, ends, hidden, cache, outcome)
+                self._generate(job, rows, nodes, wants_text, ends, hidden, cache, outcome, resolve)
         for i in set(fresh) - set(bad):
             outcome.done[i] = True
         return bad, found
@@ -355,12 +355,7 @@ class Engine:
         steps: dict[tuple[str, int], _Step] = {}
 
         def at(site: str, layer: int) -> _Step:
-            key = (site, layer)
-            if key not in steps:
-                place = self.place(site, layer)
-                every = None if place.whole else place.columns(torch.arange(place.width, device=self.device))
-                steps[key] = _Step(place, columns=every)
-            return steps[key]
+            return self._step(steps, site, layer)
 
         if len(read_nodes):
             for site in job.sites:
@@ -376,6 +371,55 @@ class Engine:
         for step in steps.values():
             step.close(self.device)
         return sorted(steps.values(), key=lambda step: step.place.order), proof
+
+    def _step(self, steps: dict[tuple[str, int], _Step], site: str, layer: int) -> _Step:
+        key = (site, layer)
+        if key not in steps:
+            place = self.place(site, layer)
+            every = None if place.whole else place.columns(torch.arange(place.width, device=self.device))
+            steps[key] = _Step(place, columns=every)
+        return steps[key]
+
+    def _onward_steps(self, job: Job, decoded: Sequence[int], resolve: Resolve | None) -> list[_Step]:
+        """Write down what is edited at the one token of each sequence in a pass of decoding: node k of sequence k."""
+        steps: dict[tuple[str, int], _Step] = {}
+        rows: dict[tuple[Hashable, tuple[int, ...]], list[int]] = {}
+        no_twins = np.zeros(0, dtype=np.int64)
+        for k, i in enumerate(decoded):
+            sequence = job.sequences[i]
+            if sequence.condition is not CLEAN and sequence.onward:
+                rows.setdefault((sequence.condition, sequence.onward), []).append(k)
+        for (condition, onward), nodes in rows.items():
+            if resolve is None:
+                raise ValueError("a job with conditions needs a resolver")
+            edits = resolve(condition).edits
+            for order in onward:
+                for edit in edits[order]:
+                    if edit.weights:
+                        continue  # in the model for the while
+                    if edit.source is not None:
+                        raise RunError(
+                            "what is generated cannot be set to values of another run",
+                            remedy="edit one token of the prompt, or set a number",
+                        )
+                    at = self._step(steps, edit.site, edit.layer)
+                    at.edit(order, edit.op, np.array(nodes), edit.neurons, np.array(edit.amounts), no_twins)
+        for step in steps.values():
+            step.close(self.device)
+        return list(steps.values())
+
+    @contextmanager
+    def _edited(self, steps: Sequence[_Step]) -> Iterator[None]:
+        """Edit with plain hooks what the model computes meanwhile, by itself and not in a trace."""
+        with ExitStack() as hooks:
+            for step in steps:
+                module = self.model.get_submodule(step.place.path)
+                if step.place.end == "input":
+                    hook = module.register_forward_pre_hook(_before(step), with_kwargs=True)
+                else:
+                    hook = module.register_forward_hook(_after(step))
+                hooks.callback(hook.remove)
+            yield
 
     def _edit_steps(
         self,
@@ -566,10 +610,12 @@ class Engine:
         hidden: Tensor,
         cache: Any,
         outcome: Outcome,
+        resolve: Resolve | None,
     ) -> None:
         """Continue greedily from the packed pass: each branch's keys and values are gathered along its path.
 
-        The conditions act in the prompt alone; the tokens that follow are the model's own.
+        Edits that act at every token (``TokenSequence.onward``) act at each token that is fed back, too; the others,
+        and what is frozen, in the prompt alone.
         """
         from runner.generate import continue_greedily
 
@@ -582,9 +628,40 @@ class Engine:
         )
         paths = [nodes[i] for i in wanted]
         lengths = [job.sequences[i].generate for i in wanted]
-        texts = continue_greedily(self.model, cache, rows.ids.shape, paths, token, lengths)
+
+        def editing(chosen: Sequence[int]) -> AbstractContextManager[None]:
+            return self._edited(self._onward_steps(job, [wanted[k] for k in chosen], resolve))
+
+        texts = continue_greedily(self.model, cache, rows.ids.shape, paths, token, lengths, editing)
         for i, text in zip(wanted, texts, strict=True):
             outcome.generated[i] = text
+
+
+def _applied(step: _Step, whole: Tensor) -> Tensor:
+    return step.apply(whole.reshape(-1, whole.shape[-1]).clone()).view(whole.shape)
+
+
+def _before(step: _Step) -> Callable[..., Any]:
+    """Make a hook that edits the first argument of a module."""
+
+    def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if args:
+            return (_applied(step, args[0]), *args[1:]), kwargs
+        name = next(iter(kwargs))
+        return args, {**kwargs, name: _applied(step, kwargs[name])}
+
+    return hook
+
+
+def _after(step: _Step) -> Callable[..., Any]:
+    """Make a hook that edits what a module gives, or the first part of it."""
+
+    def hook(module: Any, args: tuple[Any, ...], output: Any) -> Any:
+        if isinstance(output, tuple):
+            return (_applied(step, output[0]), *output[1:])
+        return _applied(step, output)
+
+    return hook
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from runner.observe import Row
 from runner.plan import AskStage, Axes, Condition
 from runner.resolve import Resolver
 from specs.language.experiment import Experiment
-from specs.language.references import Address, ResultPath
+from specs.language.references import Address, ResultPath, usual_role
 
 __all__ = ["Figures", "cut_point", "is_cut"]
 
@@ -80,7 +80,7 @@ class Figures:
             why = f"it was edited together with {n - 1} others" if n else "it was not edited"
             return Figure(reason=f"{why} by {self.stage.name}")
         point = dict(self.alone[owner][address])
-        condition, role = path.condition or "edit", path.role or "target"
+        condition, role = path.condition or "edit", path.role or usual_role(path.quantity)
         wanted: dict[str, str] = {}
         for axis, text in path.axes:
             if is_cut(axis) and axis in self.stage.axes:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from runner.attention import wide_attention
 
 __all__ = ["continue_greedily"]
 
+Editing = Callable[[Sequence[int]], AbstractContextManager[None]]
 BATCH = 256
 """Branches decoded together; the gathered cache of more would outgrow the pass it came from."""
 
@@ -24,18 +26,22 @@ def continue_greedily(
     paths: Sequence[np.ndarray],
     first: Tensor,
     lengths: Sequence[int],
+    editing: Editing | None = None,
 ) -> list[tuple[int, ...]]:
     """Decode greedily from the end of each path of a packed pass.
 
     ``cache``: the pass's ``DynamicCache`` over ``shape = (n_rows, n_nodes)``; ``paths[b]``: flat node numbers of
     branch ``b``; ``first``: ``[n_branches]``, the token after each path, taken from the packed logits, since
     re-running the last prompt token would lose an edit on it; ``lengths[b]``: how many tokens are wanted, the
-    first included. Text ends before an end-of-text token.
+    first included. Text ends before an end-of-text token. ``editing``: what edits the tokens that are decoded; given
+    the branches that are decoded together, a context in which the model's passes over ``[n_branches, 1]`` are edited.
     """
     texts: list[tuple[int, ...]] = []
     for start in range(0, len(paths), BATCH):
         stop = start + BATCH
-        texts += _decode(model, cache, shape, paths[start:stop], first[start:stop], lengths[start:stop])
+        chosen = range(start, min(stop, len(paths)))
+        with nullcontext() if editing is None else editing(chosen):
+            texts += _decode(model, cache, shape, paths[start:stop], first[start:stop], lengths[start:stop])
     return texts
 
 

@@ -31,6 +31,7 @@ import yaml
 from reports import formats
 from reports.curves import EVERYBODY, key_values, sweep_axis
 from reports.view import Winner, main_measure, winner
+from specs.language.references import usual_role
 from specs.language.results import (
     InjectedText,
     InterventionResult,
@@ -179,7 +180,7 @@ def result_path(block: str, summary: Summary, held: Mapping[str, float | str]) -
 
     ``held``: the sweep values that belong to the name, because they are no steps.
     """
-    usual = {summary.edited: EVERYBODY, summary.condition: "edit", summary.role: "target"}
+    usual = {summary.edited: EVERYBODY, summary.condition: "edit", summary.role: usual_role(summary.measure)}
     return "/".join(
         [
             block,

@@ -300,7 +300,8 @@ def sample_prompts(plan: Plan, count: int = 24) -> list[tuple[int, ...]]:
         for sequence in job.sequences:
             if sequence.condition is not None:
                 continue
-            prompt = sequence.ids[: min((p for p, _ in sequence.score), default=len(sequence.ids) - 1) + 1]
+            last = len(sequence.ids) - 1
+            prompt = sequence.ids[: (last if sequence.title else min((p for p, _ in sequence.score), default=last)) + 1]
             if len(prompt) >= 3:
                 found[prompt] = None
             if len(found) >= count:

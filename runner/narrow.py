@@ -27,7 +27,13 @@ def narrowed(stage: AskStage, keep: Callable[[PlannedRow], bool]) -> tuple[AskSt
 
     def again(reading: Reading) -> Reading:
         slots = tuple(replace(slot, sequence=number[slot.sequence]) for slot in reading.answers)
-        return replace(reading, answers=slots, text=None if reading.text is None else number[reading.text])
+        own = reading.tokens
+        return replace(
+            reading,
+            answers=slots,
+            text=None if reading.text is None else number[reading.text],
+            tokens=None if own is None else replace(own, sequence=number[own.sequence]),
+        )
 
     kept = tuple(
         replace(
@@ -42,4 +48,5 @@ def narrowed(stage: AskStage, keep: Callable[[PlannedRow], bool]) -> tuple[AskSt
 
 
 def _sequences(reading: Reading) -> list[int]:
-    return [*(slot.sequence for slot in reading.answers), *([] if reading.text is None else [reading.text])]
+    slots = [*reading.answers, *([] if reading.tokens is None else [reading.tokens])]
+    return [*(slot.sequence for slot in slots), *([] if reading.text is None else [reading.text])]

@@ -48,10 +48,14 @@ class AnswerSlot:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One question under one condition: the slots of its answers, and the sequence that generates its text."""
+    """One prompt under one condition: the slots of its answers, and the sequence that generates its text.
+
+    A prompt without answers may have the slot of its own tokens instead.
+    """
 
     answers: tuple[AnswerSlot, ...]
     text: int | None = None
+    tokens: AnswerSlot | None = None
 
 
 @dataclass(frozen=True, slots=True)

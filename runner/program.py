@@ -32,6 +32,7 @@ class TokenSequence:
     site values are wanted. ``score``: pairs (position, token): the log probability and rank of ``token`` after
     ``position``. ``frozen``: positions held at the values of sequence ``twin`` (same positions) or, without a
     twin, at stored values that the resolver gives. ``generate``: greedy tokens wanted after the last position.
+    ``onward``: the edits of the condition that act at generated tokens too.
     """
 
     group: int
@@ -49,6 +50,9 @@ class TokenSequence:
     apart: bool = False
     """Whether its stored values are its own alone, so that no edited node is shared with another prompt."""
     generate: int = 0
+    onward: tuple[int, ...] = ()
+    title: str = ""
+    """The text, of a prompt without answers."""
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ from specs.language.dump import to_yaml
 from specs.language.errors import RunError, RunSpecError
 from specs.language.experiment import Condition as KnownRule
 from specs.language.experiment import Experiment, Localize
-from specs.language.facts import known_of
+from specs.language.facts import known_of, prompt_set
 from specs.language.load import Cell, Loaded
 from specs.language.results import (
     InjectedText,
@@ -233,6 +233,7 @@ def _ask(
         ask=list(stage.spec.ask),
         n_asked=n_asked,
         n_known=n_known,
+        n_texts=len({row.asked.prompt for row in rows if row.asked.condition == "clean" and not row.asked.answers}),
         known_rule="any" if rule is None else condition_text(rule),
         summaries=summarise(rows, stage.spec.measure, axes, experiment.seed),
         texts=injected_texts(stage, rows),
@@ -331,7 +332,10 @@ def frozen_deviation(outcomes: Sequence[Outcome]) -> float | None:
 
 def rule_of(experiment: Experiment, stage: AskStage) -> KnownRule | None:
     """Give the rule by which the stage's questions count as known; sets that differ in it cannot be mixed."""
-    rules = {s: known_rule(known_of(experiment, s)) for s in stage.spec.ask}
+    asked = [s for s in stage.spec.ask if any(text.answers for text in prompt_set(experiment, s))]
+    rules = {s: known_rule(known_of(experiment, s)) for s in asked}
+    if not rules:
+        return None
     different = list(dict.fromkeys(rules.values()))
     if len(different) > 1:
         raise RunError(

@@ -62,7 +62,8 @@ def answer(results: Results) -> str:
     parts += [_chosen(chosen) for chosen in results.neurons.values() if chosen.conditions]
     if silencing:
         parts.append(_silencing(results, silencing, owner, group))
-        parts += _others_with_an_effect(results, silencing, owner)
+        parts += _others_with_an_effect(results, silencing, owner) if silencing.n_asked else []
+        parts += _on_texts(silencing, owner) if silencing.n_asked else []
     if injection and owner in injection.owners:
         parts.append(_injection(results, injection, owner, group))
     if main is None:
@@ -209,7 +210,31 @@ class _Effect:
     verdict: Verdict
 
 
+def _on_texts(done: InterventionResult, owner: str) -> list[str]:
+    """Say what the edit does to texts about nobody, at the value at which the loss is told."""
+    for measure in _measures(done, ("relative_perplexity", "perplexity")):
+        point = _strongest(done)
+        found = _find(done, owner, "edit", "texts", measure, point)
+        if found is None or found.mean is None:
+            continue
+        n = "one text" if found.n == 1 else f"{found.n} texts"
+        base = 1.0 if measure == "relative_perplexity" else _base(done, owner, "texts", measure)
+        said = f"the perplexity of {n} about nobody goes"
+        if measure == "relative_perplexity":
+            said += f" to {found.mean:.4g} times its value"
+        else:
+            said += f" from {_number(base)} to {_number(found.mean)}"
+        control = _find(done, owner, "random_neurons", "texts", measure, point)
+        draws = tuple(control.draws or [control.mean]) if control is not None and control.mean is not None else ()
+        low, high = (f"{end(draws):.4g}" if draws else "" for end in (min, max))
+        beside = "" if not draws else f" (random neurons: {low if low == high else f'{low} to {high}'})"
+        return [said + beside]
+    return []
+
+
 def _silencing(results: Results, done: InterventionResult, owner: str, group: RankingGroup | None) -> str:
+    if done.n_asked == 0 and (on_texts := _on_texts(done, owner)):
+        return f"with {_doing(done, _strongest(done), _edited(done, owner, group))}, {on_texts[0]}"
     if done.n_known == 0:
         asked = "the one question" if done.n_asked == 1 else f"any of the {done.n_asked} questions"
         return f"the model does not know the answer to {asked} asked, so no effect can be measured"

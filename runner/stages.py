@@ -353,7 +353,8 @@ def _described(job: Job, resolver: Resolver) -> Callable[[Sequence[int]], dict[s
                 source,
                 s.generate,
             )
-            digest.update(repr(parts).encode())
+            onward = s.onward if s.generate else ()
+            digest.update(repr((*parts, onward) if onward else parts).encode())
         return {
             "stage": "question",
             "sequences": digest.hexdigest(),
@@ -364,8 +365,10 @@ def _described(job: Job, resolver: Resolver) -> Callable[[Sequence[int]], dict[s
 
 
 def _prompt(machine: Machine, job: Job, members: Sequence[int]) -> str:
-    """Give a question as text: what stands before the first token that is scored."""
+    """Give a question as text: what stands before the first token that is scored; a text without answers as it is."""
     first = job.sequences[members[0]]
+    if first.title:
+        return first.title
     stop = min((p for p, _ in first.score), default=len(first.ids) - 1) + 1
     return str(machine.tokenizer.decode(list(first.ids[:stop]), skip_special_tokens=True))
 

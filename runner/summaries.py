@@ -23,7 +23,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.measures import parse
+from runner.measures import INAPPLICABLE, parse
 from runner.observe import Asked, Row
 from specs.language.results import LeftOut, Summary
 from specs.language.words import ConditionName, Role
@@ -56,17 +56,21 @@ def summarise(rows: Sequence[Row], measures: Sequence[str], axes: Iterable[str],
     prompt may serve as a control for several owners.
 
     Rows that the clean model does not know are left out, and values that are undefined; :func:`left_out`
-    lists both. Measures whose value is a text have no mean. Raises ValueError for a row with a sweep that
-    is not in ``axes``.
+    lists both. What is no measure of a kind of prompt (a perplexity of a question) has no summary, and
+    measures whose value is a text have no mean. Raises ValueError for a row with a sweep that is not in
+    ``axes``.
     """
     numeric = _numeric(measures)
     table = _table(rows, numeric, tuple(axes))
-    cells, _ = _stars(table)
+    cells, star_of = _stars(table)
+    applicable = _applicable(rows, numeric, table, star_of)
     figures = [_figures(table, m, seed) for m in range(len(numeric))]
     summaries: list[Summary] = []
     for cell, relation in _groups(table):
         edited, condition, role, point = cells[cell]
-        for measure, found in zip(numeric, figures, strict=True):
+        for m, (measure, found) in enumerate(zip(numeric, figures, strict=True)):
+            if (cell, m) not in applicable:
+                continue
             n, mean, se, low, high, draws = found.get((cell, relation), NOTHING)
             summaries.append(
                 Summary(
@@ -87,12 +91,22 @@ def summarise(rows: Sequence[Row], measures: Sequence[str], axes: Iterable[str],
     return summaries
 
 
+def _applicable(rows: Sequence[Row], numeric: Sequence[str], table: _Table, star_of: Ints) -> set[tuple[int, int]]:
+    """List (cell, measure) where the measure is one of some of the cell's prompts."""
+    found: set[tuple[int, int]] = set()
+    for cell, row in zip(table.cell.tolist(), rows, strict=True):
+        for m, measure in enumerate(numeric):
+            if row.values[measure] is not None or row.reasons.get(measure) not in INAPPLICABLE:
+                found |= {(cell, m), (int(star_of[cell]), m)}
+    return found
+
+
 def count_asked(rows: Sequence[Row]) -> tuple[int, int]:
     """Count the different questions about entities that were asked, and those the clean model knows.
 
     Counted over the clean runs where there are such, since a placeholder makes another prompt of a question.
     """
-    questions = [row for row in rows if row.asked.role != "unknown"]
+    questions = [row for row in rows if row.asked.role not in ("unknown", "texts")]
     clean = [row for row in questions if row.asked.condition == "clean"]
     asked: set[int] = set()
     known: set[int] = set()
@@ -119,7 +133,7 @@ def left_out(rows: Sequence[Row], measures: Sequence[str]) -> list[LeftOut]:
             unknown[where, what] = "the clean model does not know the answer" + _clean_rank(row)
             continue
         for measure in numeric:
-            if row.values[measure] is None:
+            if row.values[measure] is None and row.reasons[measure] not in INAPPLICABLE:
                 undefined[where, f"{measure} of {what}", row.reasons[measure]] += 1
     listed = [LeftOut(what=what, reason=reason, where=where) for (where, what), reason in sorted(unknown.items())]
     listed += [

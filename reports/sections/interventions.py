@@ -31,6 +31,7 @@ _MEANINGS = {
     ("edit", "target"): "questions about the one whose neurons are edited",
     ("edit", "others"): "questions about everybody else, under the same edit",
     ("edit", "unknown"): "the same questions about names nobody knows",
+    ("edit", "texts"): "texts that ask nothing, edited at every token",
     ("random_neurons", "target"): "placebo: as many neurons of the same layers; the band spans the draws",
     ("wrong_cell", "target"): "placebo: another owner's neurons, with their own values",
     ("no_edit", "target"): "everything but the edit",
@@ -111,15 +112,20 @@ def _intervention(results: Results, result: InterventionResult) -> InterventionV
 def _facts(result: InterventionResult) -> list[tuple[str, str]]:
     if result.not_applicable:
         return [("edit", "; ".join(result.edits)), ("not run", result.not_applicable)]
-    asked = f"{formats.counted(result.n_asked, 'question')} ({', '.join(result.ask)})"
-    rule = f" ({result.known_rule})" if result.known_rule else ""
-    if result.known_rule == "any":
-        known = "all of them scored, whether the clean model knows the answer or not"
-    elif result.n_known == result.n_asked:
-        known = f"all of them answered by the clean model{rule}"
-    else:
-        known = f"{formats.whole(result.n_known)} of them answered by the clean model{rule}, the others left out"
-    facts = [("edit", "; ".join(result.edits)), ("asked", f"{asked}, {known}")]
+    asked = []
+    if result.n_asked or not result.n_texts:
+        rule = f" ({result.known_rule})" if result.known_rule else ""
+        if result.known_rule == "any":
+            known = "all of them scored, whether the clean model knows the answer or not"
+        elif result.n_known == result.n_asked:
+            known = f"all of them answered by the clean model{rule}"
+        else:
+            known = f"{formats.whole(result.n_known)} of them answered by the clean model{rule}, the others left out"
+        asked.append(f"{formats.counted(result.n_asked, 'question')} ({', '.join(result.ask)}), {known}")
+    if result.n_texts:
+        where = "those about nobody are edited at every token"
+        asked.append(f"{formats.counted(result.n_texts, 'text')} without answers; {where}")
+    facts = [("edit", "; ".join(result.edits)), ("asked", "; ".join(asked))]
     if result.placeholder is not None:
         facts.append(("placeholder", f"the entity's name is replaced by “{formats.visible(result.placeholder)}”"))
     if result.freeze:
@@ -147,7 +153,8 @@ def _short_table(head: str, rows: Sequence[tuple[Cell, Panel]], values: Sequence
     said = words(rows[0][1].measure)
     at = [f"{rows[0][1].axis} {formats.axis_value(v)}" for v in values]
     end = at[-1] if at else ""
-    columns = [Column(head), Column("n", "number", "target"), *(Column("target", "number", x) for x in at or [""])]
+    role = "target" if any(panel.curve("edit", "target") for _, panel in rows) else "texts"
+    columns = [Column(head), Column("n", "number", role), *(Column(role, "number", x) for x in at or [""])]
     columns += [Column(name, "number", end) for name in ("others", "random neurons", "wrong cell")]
     lines = []
     for label, panel in rows:

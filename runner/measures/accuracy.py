@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from runner.measures.protocol import Input, NumberRule, Value
+from runner.measures.protocol import NO_ANSWER, Input, NumberRule, Value
 from runner.observe import AnswerScore, Row
 
 
@@ -41,5 +41,5 @@ class Accuracy:
         if not row.observation.finite:
             return None, "the edited model gave values that are not finite"
         if not row.observation.answers:
-            return None, "the prompt has no answer"
+            return None, NO_ANSWER
         return float(any(greedy_says(answer, n) for answer in row.observation.answers)), ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from runner.measures.protocol import Input, NumberRule, Value
+from runner.measures.protocol import NO_ANSWER, Input, NumberRule, Value
 from runner.observe import Row
 
 
@@ -13,7 +13,7 @@ def best_rank(row: Row) -> tuple[int | None, str]:
     if not row.observation.finite:
         return None, "the edited model gave values that are not finite"
     if not row.observation.answers:
-        return None, "the prompt has no answer"
+        return None, NO_ANSWER
     return min(max(answer.ranks) for answer in row.observation.answers), ""
 
 

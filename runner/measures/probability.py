@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from runner.measures.protocol import NO_ANSWER
 from runner.observe import AnswerScore, Observation
 
 __all__ = ["LogProbability", "log_probability", "mean_log_probability", "prefix_free"]
@@ -37,7 +38,7 @@ def log_probability(observation: Observation, whose: str = "the edited model") -
     if not observation.finite:
         return None, f"{whose} gave values that are not finite"
     if not observation.answers:
-        return None, "the prompt has no answer"
+        return None, NO_ANSWER
     sums = [math.fsum(answer.logps) for answer in prefix_free(observation.answers)]
     if any(math.isnan(total) for total in sums):
         return None, f"{whose} gave values that are not finite"

@@ -6,13 +6,17 @@ from typing import Literal, Protocol
 
 from runner.observe import Row
 
-__all__ = ["Input", "Measure", "NumberRule", "Value"]
+__all__ = ["HAS_ANSWERS", "INAPPLICABLE", "NO_ANSWER", "Input", "Measure", "NumberRule", "Value"]
 
-Input = Literal["answers", "clean", "unknown", "generated", "logits"]
+Input = Literal["answers", "tokens", "clean", "unknown", "generated", "logits"]
 """What a measure reads of a row; the plan computes nothing that no measure needs."""
 NumberRule = Literal["none", "optional", "required"]
 Value = tuple[float | str | None, str]
 """The value and an empty reason, or None and the reason."""
+NO_ANSWER = "the prompt has no answer"
+HAS_ANSWERS = "it is a measure of texts without answers"
+INAPPLICABLE = frozenset({NO_ANSWER, HAS_ANSWERS})
+"""Reasons why a measure is not taken of a kind of prompt: nothing is missing there, and nothing is left out."""
 
 
 class Measure(Protocol):

@@ -14,6 +14,7 @@ from runner.measures.knowledge_loss import KnowledgeLoss
 from runner.measures.knowledge_loss_clipped import KnowledgeLossClipped
 from runner.measures.knowledge_score import KnowledgeScore
 from runner.measures.pass_at import PassAt
+from runner.measures.perplexity import Perplexity, RelativePerplexity
 from runner.measures.protocol import Input, Measure
 from runner.measures.relative_probability import RelativeProbability
 from runner.measures.text import Text
@@ -34,6 +35,8 @@ MEASURES: Mapping[str, Measure] = {
         AnswerRank(),
         PassAt(),
         Accuracy(),
+        Perplexity(),
+        RelativePerplexity(),
         Text(),
     )
 }
@@ -41,7 +44,6 @@ NOT_BUILT: Mapping[str, str] = {
     "accuracy_drop": "it is a ratio of two means, not a property of a question",
     "logit_difference": "it needs the patch twin's answer",
     "faithfulness": "it needs the patch twin",
-    "perplexity": "it needs log probabilities along a text",
     "kl": "it needs the whole distribution",
 }
 """Words of the language that no measure answers yet, and what is missing."""

@@ -36,7 +36,6 @@ from specs.language.facts import COLUMNS
 from specs.language.fields import LAYERS
 from specs.language.needs import BLOCKS, needed
 from specs.language.origins import Origins, Step
-from specs.language.shipped import TEMPLATES, TEXTS
 
 __all__ = ["NOT_BUILT", "NotBuilt", "not_built"]
 
@@ -53,6 +52,8 @@ MEASURES = frozenset(
         "pass",
         "accuracy",
         "text",
+        "perplexity",
+        "relative_perplexity",
     }
 )
 ANALYSES = ("cumulativity", "difference", "errors")
@@ -135,7 +136,6 @@ NOT_BUILT: tuple[NotBuilt, ...] = (
     NotBuilt(Freeze, "to", "holding components at {}", _no_twin),
     NotBuilt(Intervention, "measure", "the measure {}", lambda m: m.partition("@")[0] in MEASURES),
     NotBuilt(Intervention, "tune", "choosing a value on other prompts (`tune:`)"),
-    NotBuilt(Intervention, "others", "choosing others by a condition", lambda o: not _conditional(o)),
     NotBuilt(Controls, "wrong_cell", "{} wrong cells", lambda n: n <= 1, instead="write 0 or 1"),
     NotBuilt(Controls, "no_edit", "no_edit: {}", lambda n: n <= 1, instead="write 0 or 1"),
     NotBuilt(Intervention, "save_model", "saving an edited model (`save_model:`)"),
@@ -166,13 +166,8 @@ def not_built(experiment: Experiment, origins: Origins) -> list[Problem]:
                     # what else is not built here comes with the metric
                     break
         if isinstance(block, Intervention):
-            problems.extend(_asked(block, path, experiment, origins))
             problems.extend(_partly(block, path, experiment, origins))
     return problems
-
-
-def _conditional(value: Any) -> bool:
-    return isinstance(value, list) and any(isinstance(item, Condition) for item in value)
 
 
 def _partly(
@@ -184,44 +179,20 @@ def _partly(
         whole = (*path, *place)
         return Problem(f"{message}", origins.written(*whole), origins.at(*whole), "meaning")
 
-    target = intervention.target
-    if target is not None and target not in experiment.entities:
-        yield refuse(f"a target that is not an entity ({_said(target)}) is not built yet", "target")
     usual = "asked" if intervention.placeholder is None else "edited"
     if intervention.answers_of not in (None, usual):
         yield refuse(f"`answers_of: {intervention.answers_of}` is not built yet here; leave it out", "answers_of")
-    if any(measure.startswith("text@") for measure in intervention.measure):
-        for n, edit in enumerate(intervention.edit):
-            if edit.position == ["all"]:
-                message = "text under an edit at every position is not built yet: what is generated would be unedited"
-                yield refuse(message, "edit", n, "position")
-        if intervention.freeze is not None and "all" in intervention.freeze.position:
-            message = "text under a freeze of every position is not built yet: what is generated would not be held"
-            yield refuse(message, "freeze", "position")
-
-
-def _asked(
-    intervention: Intervention, path: tuple[Step, ...], experiment: Experiment, origins: Origins
-) -> Iterator[Problem]:
-    """Refuse questions that have no answers: nothing of them would be scored."""
-    for n, name in enumerate(intervention.ask):
-        if not _has_answers(name, experiment):
-            place = (*path, "ask", n)
-            message = f"asking prompts without answers ('{name}') is not built yet; ask relations"
-            yield Problem(message, origins.written(*place), origins.at(*place), "meaning")
-
-
-def _has_answers(name: str, experiment: Experiment) -> bool:
-    """Follow a prompt set to what it is made of."""
-    seen: set[str] = set()
-    name = name.partition("/")[0]
-    while name in experiment.prompts and name not in seen:
-        seen.add(name)
-        spec = experiment.prompts[name]
-        if spec.of is None:
-            return spec.relations is not None or spec.pairs is not None
-        name = spec.of.partition("/")[0]
-    return name not in (*TEMPLATES, *TEXTS)
+    if not any(measure.startswith("text@") for measure in intervention.measure):
+        return
+    if intervention.freeze is not None and "all" in intervention.freeze.position:
+        message = "text under a freeze of every position is not built yet: what is generated would not be held"
+        yield refuse(message, "freeze", "position")
+    for n, edit in enumerate(intervention.edit):
+        value = edit.set if edit.set is not None else edit.add
+        value = value.of if isinstance(value, Times) else value
+        if edit.position == ["all"] and (isinstance(value, Source) or value in ("clean", "patch")):
+            message = f"text under an edit at every token to values of other runs ({_said(value)}) is not built yet"
+            yield refuse(message, "edit", n, "position")
 
 
 def _refused(part: NotBuilt, block: Block, path: tuple[Step, ...], origins: Origins) -> Iterator[Problem]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeGuard, TypeVar
 
 from specs.language.conditions import holds
 from specs.language.errors import RunError
@@ -42,7 +42,6 @@ __all__ = [
     "placeholder_names",
     "prompt_set",
     "role_of",
-    "targets_and_others",
     "with_name",
 ]
 
@@ -482,50 +481,40 @@ def entities_of(experiment: Experiment, owner: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def role_of(experiment: Experiment, intervention: Intervention, owner: str) -> Callable[[PromptText], Role | None]:
+def role_of(
+    experiment: Experiment, intervention: Intervention, owner: str, asked: Sequence[PromptText] | None = None
+) -> Callable[[PromptText], Role | None]:
     """Give the function from an asked prompt to its role; None for a prompt that is not asked for this owner.
 
     Targets are whom `target:` names: an entity, a relation, a fact, or conditions on columns; else the owner,
-    an entity or a relation. The others are those `others:` names, else all other prompts: those of every
-    other entity (10 drawn if there are more than 12), or of the same entities under another relation.
+    an entity or a relation. The others are those `others:` names (entities or relations) or describes, else all other
+    prompts: those of every other entity (10 drawn if there are more than 12), or of the same entities under another
+    relation. Texts about nobody are asked for every owner. ``asked``: the prompts of ``ask``, where they are expanded
+    already.
     """
+    asked = _asked(experiment, intervention) if asked is None else asked
+    if all(prompt.entity is None for prompt in asked):
+        return lambda prompt: "texts"
     is_target = _target(experiment, intervention, owner)
-    asked = _asked(experiment, intervention)
     mine = dict.fromkeys(p.entity for p in asked if p.entity is not None and is_target(p))
     whole = [e for e in mine if all(is_target(p) for p in asked if p.entity == e)]
     rest = [e for e in dict.fromkeys(p.entity for p in asked) if e is not None and e not in whole]
     chosen = set(_others(experiment, intervention, owner, rest))
+    named = [item for item in intervention.others if isinstance(item, str)] if _listed(intervention.others) else []
+    relations = {name for name in named if name in experiment.relations}
 
     def role(prompt: PromptText) -> Role | None:
+        if prompt.entity is None:
+            return "texts"
         if is_target(prompt):
             return "target"
-        if prompt.entity is None:
-            return None if intervention.others == "none" else "others"
-        return "others" if prompt.entity in chosen else None
+        return "others" if prompt.entity in chosen or prompt.relation in relations else None
 
     return role
 
 
-def targets_and_others(
-    experiment: Experiment, intervention: Intervention, owner: str
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Give the target entities and the other entities of an owner, in the order they are asked.
-
-    By default the target is the owner's entity, and the others are everybody else asked, of whom 10 are drawn
-    if they are more than 12. Raises RunError for a target that is a relation or a fact (see :func:`role_of`)
-    and for neurons that belong to nobody without `target:`.
-    """
-    asked = _asked(experiment, intervention)
-    entities = list(dict.fromkeys(p.entity for p in asked if p.entity is not None))
-    target = intervention.target
-    if isinstance(target, str) and target not in experiment.entities:
-        raise RunError(f"`target: {target}`: targets that are a relation or a fact are not built yet")
-    if target is None and not entities_of(experiment, owner):
-        raise RunError(f"'{owner}' belongs to nobody", remedy="`target` must say whose answers should change")
-    is_target = _target(experiment, intervention, owner)
-    targets = [e for e in entities if any(is_target(p) for p in asked if p.entity == e)]
-    rest = [e for e in entities if e not in targets]
-    return tuple(targets), tuple(_others(experiment, intervention, owner, rest))
+def _listed(others: object) -> TypeGuard[list[str] | list[Condition]]:
+    return isinstance(others, list)
 
 
 def _asked(experiment: Experiment, intervention: Intervention) -> list[PromptText]:

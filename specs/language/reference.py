@@ -248,7 +248,7 @@ def _words() -> str:
             f"- Positions: {words}, and a token's index such as `-1`.",
             f"- Measures: {', '.join(measures)}.",
             "- Conditions of a run: `clean`, `edit`, `no_edit`, `random_neurons`, `wrong_cell`.",
-            "- Roles: `target`, `others`, `unknown`.",
+            "- Roles: `target`, `others`, `unknown`, `texts` (about nobody); of perplexities `texts` is the usual one.",
             "",
         ]
     )
@@ -300,7 +300,6 @@ def _not_built() -> str:
         "agreement across {}": "agreement across columns but variant",
     }
     lines += [f"- {values.get(what, what)}" for what in said]
-    lines.append("- asking prompts without answers")
     return "\n".join([*lines, ""])
 
 

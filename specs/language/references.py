@@ -30,6 +30,7 @@ __all__ = [
     "parse_reference",
     "parse_result_path",
     "resolve_layers",
+    "usual_role",
 ]
 
 PREFIXES: dict[str, str] = {
@@ -198,6 +199,11 @@ def is_measure(text: str) -> bool:
     return text.partition("@")[0] in get_args(Measure)
 
 
+def usual_role(quantity: str | None) -> Role:
+    """Give the role a result path means where it names none: the target, of a perplexity the texts about nobody."""
+    return "texts" if quantity in ("perplexity", "relative_perplexity") else "target"
+
+
 def is_quantity(text: str) -> bool:
     """Say whether the last part of a result path is a number's name and not a group."""
     return is_measure(text) or text in PROPERTIES or text in ("p", "rho", "n")
@@ -207,7 +213,8 @@ def is_quantity(text: str) -> bool:
 class ResultPath:
     """A result path: `block[/group][/condition][/role][/axis=value]/quantity`.
 
-    What is left out is None: condition (edit), role (target), group (the mean over all; of a ranking, each).
+    What is left out is None: condition (edit), role (see :func:`usual_role`), group (the mean over all; of a ranking,
+    each).
     ``axes`` hold values as written.
     """
 

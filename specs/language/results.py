@@ -326,6 +326,8 @@ class InterventionResult(Record):
     ask: list[str]
     n_asked: int
     n_known: int
+    n_texts: int = 0
+    """Prompts without answers that were asked; those about nobody were edited at every token."""
     known_rule: str = ""
     summaries: list[Summary]
     texts: list[InjectedText] = Field(default_factory=list)

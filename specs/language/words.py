@@ -44,6 +44,7 @@ Measure = Literal[
     "logit_difference",
     "faithfulness",
     "perplexity",
+    "relative_perplexity",
     "kl",
     "text",
 ]
@@ -58,6 +59,7 @@ AnalysisVerb = Literal[
     "overlap", "agreement", "profile", "correlation", "pivot", "cumulativity", "difference", "errors"
 ]
 ConditionName = Literal["clean", "edit", "no_edit", "random_neurons", "wrong_cell"]
-Role = Literal["target", "others", "unknown"]
+Role = Literal["target", "others", "unknown", "texts"]
+"""``texts`` are those about nobody."""
 Outcome = Literal["resilient", "sensitive", "gained", "never"]
 """What became of a fact: kept, lost, won, or never known."""

@@ -8,7 +8,7 @@ import torch
 
 from runner.execute import Engine
 from runner.program import Held, Job, Limits, NeuronEdit, Resolved, TokenSequence
-from tests.oracle import Edit, run_alone
+from tests.oracle import DOWN, Edit, projections, run_alone
 from tests.tiny import TINY, VOCABULARY, tiny_model
 
 LIMIT = 2e-5
@@ -21,6 +21,7 @@ PROMPTS = (
 ANSWERS = ((11, 5), (11, 9), (60,))
 AT = 2
 NEURONS = (1, 7, 20)
+DOSES = (30.0, -30.0, 30.0)
 
 
 def conditions(layer):
@@ -172,6 +173,70 @@ def test_text_after_a_packed_pass_is_the_text_of_a_hooked_prompt(family):
                 break
             ids.append(token)
         assert outcome.generated[i] == tuple(ids[len(sequence.ids) :])
+
+
+@pytest.mark.parametrize("site", ["mlp.neurons", "mlp.out"])
+@pytest.mark.parametrize(
+    "family", ["llama", "qwen2_window", "gpt2", "bloom", "falcon_alibi", "gpt_neo", "mpt", "opt", "phi"]
+)
+def test_an_edit_at_every_token_edits_what_is_generated_too(family, site):
+    """Beside it an edit of the prompt alone, by another neuron, and a clean branch that must stay what it is."""
+    if site == "mlp.out" and family != "llama":
+        pytest.skip("one family is enough for a site at the end of a module")
+    model = tiny_model(family)
+    engine = Engine(model, limits=Limits(row_nodes=48, pass_nodes=96, rows=4))
+    everywhere = NeuronEdit("set", site, 1, NEURONS, DOSES)
+    once = NeuronEdit("scale", "mlp.neurons", 0, (3,), (-4.0,))
+    edits = {"both": ((everywhere,), (once,)), "once": ((once,),)}
+
+    def sequence(group, prompt, condition):
+        every = tuple(range(len(prompt)))
+        acting = {"both": (every, (AT,)), "once": ((AT,),), None: ()}[condition]
+        branch = {"both": 0, "once": AT, None: 1 << 30}[condition]
+        onward = (0,) if condition == "both" else ()
+        return TokenSequence(
+            group, prompt, condition, branch_at=branch, edits=acting, generate=6 + group, onward=onward
+        )
+
+    job = Job(tuple(sequence(g, p, c) for g, p in enumerate(PROMPTS) for c in (None, "both", "once")))
+    outcome = engine.run(job, lambda c: Resolved(edits[c]))
+    texts = {}
+    for i, asked in enumerate(job.sequences):
+        for onward in (True, False):
+            ids = list(asked.ids)
+            for _ in range(asked.generate):
+                at_every = range(len(ids) if onward else len(asked.ids)) if asked.condition == "both" else ()
+                own = [Edit(1, n, "set", a, p) for p in at_every for n, a in zip(NEURONS, DOSES, strict=True)]
+                if asked.condition:
+                    own.append(Edit(0, 3, "scale", -4.0, AT))
+                logps = _hooked(model, ids, own, site)
+                token = int(logps[-1].argmax())
+                if token == 2:
+                    break
+                ids.append(token)
+            texts[i, onward] = tuple(ids[len(asked.ids) :])
+        assert outcome.generated[i] == texts[i, True]
+    changed = [i for i, s in enumerate(job.sequences) if texts[i, True] != texts[i, False]]
+    assert changed, "what is edited in generated tokens must show, or the comparison could not fail"
+
+
+def _hooked(model, ids, edits, site):
+    """Log probabilities by plain hooks; where ``mlp.out`` is meant, edits above layer 0 at the projection's output."""
+    if site == "mlp.neurons":
+        return run_alone(model, ids, edits)[1]
+
+    def hook(_, __, output):
+        changed = output.clone()
+        for edit in edits:
+            if edit.layer:
+                changed[0, edit.position, edit.neuron] = edit.amount
+        return changed
+
+    handle = projections(model, DOWN)[1].register_forward_hook(hook)
+    try:
+        return run_alone(model, ids, [edit for edit in edits if not edit.layer])[1]
+    finally:
+        handle.remove()
 
 
 def test_a_branch_with_nan_does_not_poison_its_row():

@@ -65,6 +65,11 @@ BUILT = [
     intervention(f"{CELL}, ask: [facts, wife, p]") + "prompts: {p: {relations: wife, limit: 3}}\n",
     intervention(f"{CELL}, ask: p/a") + "prompts: {p: {relations: all, split: {into: {a: 0.5, b: rest}}}}\n",
     intervention(f"{CELL}, controls: none, others: none, unknown: [X]"),
+    intervention(f"{CELL}, ask: [facts, neutral], measure: [pass@5, perplexity, relative_perplexity]"),
+    intervention(f"{CELL}, ask: q, measure: text@5") + "prompts: {p: {templates: attributes}, q: {of: p, limit: 3}}\n",
+    intervention(f"{CELL}, target: wife/trump, others: wife"),
+    intervention(f"{CELL}, target: wife"),
+    intervention(f"{CELL}, target: relation = wife, others: entity != trump"),
     intervention(
         f"{CELL}, measure: [answer_probability, relative_probability, knowledge_score, knowledge_loss, "
         "knowledge_loss_clipped, answer_rank, pass@5, accuracy, accuracy@2, text@12]"
@@ -166,9 +171,9 @@ REFUSED = [
         "a sweep of places (`each:`) is not built yet",
     ),
     (
-        intervention(f"{CELL}, measure: [pass@5, perplexity]"),
+        intervention(f"{CELL}, measure: [pass@5, faithfulness]"),
         "interventions.i.measure.1",
-        "the measure perplexity is not built yet",
+        "the measure faithfulness is not built yet",
     ),
     (
         intervention(f"{CELL}, freeze: {{site: attn.out, position: last, to: {{sample: patch}}}}"),
@@ -176,19 +181,14 @@ REFUSED = [
         "holding components at {sample: patch} is not built yet",
     ),
     (
+        intervention("edit: {set: clean, neurons: cell, position: all}, measure: text@3"),
+        "interventions.i.edit.position",
+        "text under an edit at every token to values of other runs (clean) is not built yet",
+    ),
+    (
         intervention(f"{CELL}, freeze: {{site: attn.out, position: all}}, measure: text@3"),
         "interventions.i.freeze.position",
         "text under a freeze of every position is not built yet: what is generated would not be held",
-    ),
-    (
-        intervention(f"{CELL}, ask: [facts, neutral]"),
-        "interventions.i.ask.1",
-        "asking prompts without answers ('neutral') is not built yet; ask relations",
-    ),
-    (
-        intervention(f"{CELL}, ask: q") + "prompts: {p: {templates: attributes}, q: {of: p, limit: 3}}\n",
-        "interventions.i.ask",
-        "asking prompts without answers ('q') is not built yet; ask relations",
     ),
     (
         intervention(f"{CELL}, tune: {{on: facts, maximize: pass@5}}"),

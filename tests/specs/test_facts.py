@@ -19,7 +19,6 @@ from specs.language.facts import (
     placeholder_names,
     prompt_set,
     role_of,
-    targets_and_others,
     with_name,
 )
 
@@ -250,7 +249,11 @@ def crowd(n: int, **intervention: Any) -> Experiment:
 
 
 def roles(spec: Experiment, owner: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    return targets_and_others(spec, spec.interventions["silence"], owner)
+    role = role_of(spec, spec.interventions["silence"], owner)
+    found = {"target": {}, "others": {}}
+    for prompt in prompt_set(spec, "facts"):
+        found.get(role(prompt) or "", {}).setdefault(str(prompt.entity))
+    return tuple(found["target"]), tuple(found["others"])
 
 
 def test_the_target_is_the_owner_and_everybody_else_is_compared() -> None:

@@ -406,9 +406,22 @@ SCIENCE = [
         "whole layers were read at no position, so `position` must be given",
     ),
     (
-        "interventions: {silence: {edit: {scale: 0, neurons: cell, position: entity.last}, ask: [facts, quiet]}}",
+        "interventions: {silence: {edit: {scale: 0, neurons: cell, position: entity.last}, ask: [facts, quiet], "
+        "measure: [accuracy, perplexity]}}",
         "interventions.silence.edit.position",
-        "position entity.last needs prompts about an entity; 'quiet' are texts about nobody",
+        "position entity.last needs prompts about an entity; 'quiet' are texts about nobody; without `position` "
+        "the edit acts there at every token",
+    ),
+    (
+        "interventions: {silence: {ask: [facts, quiet]}}",
+        "interventions.silence.ask.1",
+        "'quiet' have no answers, and nothing is measured that needs none; "
+        "add relative_perplexity, perplexity, kl or text@12 to `measure`",
+    ),
+    (
+        "interventions: {silence: {ask: [facts, quiet], placeholder: [X], measure: [accuracy, perplexity]}}",
+        "interventions.silence.ask.1",
+        "'quiet' have no answers that a placeholder could bring back",
     ),
     (
         "localize: {cell: {metric: stability, prompts: generic, by: []}}",
@@ -690,6 +703,17 @@ CLAIMS = [
         "silence asks about nobody else (`others: none`)",
     ),
     (
+        "interventions: {silence: {measure: [knowledge_score, text@3, perplexity], ask: halves}}",
+        "interventions.silence.measure.2",
+        "perplexity is of texts without answers, and every asked prompt has one; ask neutral too: "
+        "`ask: [halves, neutral]`",
+    ),
+    (
+        "expect: silence/texts/knowledge_score/scale=0 >= 0.5",
+        "expect",
+        "silence asks no texts about nobody: facts",
+    ),
+    (
         "expect: cell/ada/layer = L1.N5",
         "expect",
         "'cell/ada/layer' is a number, and 'L1.N5' is not",
@@ -739,12 +763,6 @@ WARNINGS = [
         "expect: silence/ada/knowledge_score/relation=town/scale=0 >= 0.9",
         "relations.town",
         "the questions of 'town' have one template; a result that rests on it says nothing about the wording",
-    ),
-    (
-        "interventions: {silence: {ask: [facts, quiet]}}",
-        "interventions.silence.ask.1",
-        "'quiet' are texts about nobody, and the edit acts at entity.last, where its neurons were read: "
-        "nothing changes there; `position: all` changes them too",
     ),
     (
         "interventions: {silence: {target: ada, others: ada}}",

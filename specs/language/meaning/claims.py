@@ -260,6 +260,9 @@ def _check_group(scope: Scope, found: ResultPath, path: Path) -> bool:
     if found.role == "others" and spec.others == "none":
         scope.tell(f"{found.block} asks about nobody else (`others: none`)", *path)
         return False
+    if found.role == "texts" and all(asked is not None and asked.about for asked, _ in asked_of(scope, found.block)):
+        scope.tell(f"{found.block} asks no texts about nobody: {', '.join(spec.ask)}", *path)
+        return False
     if found.condition in ("random_neurons", "wrong_cell", "no_edit"):
         if not getattr(spec.controls, found.condition):
             scope.tell(f"{found.block} has no {found.condition}: it is turned off under `controls:`", *path)

@@ -78,17 +78,12 @@ def check_positions(scope: Scope) -> None:
             position = next((p for p in positions if is_entity_position(p)), None)
             if position is None or edit.in_ == "weights":
                 continue
-            for found, place in nobody:
-                if written:
-                    scope.tell(_about_nobody(position, found.name), *path, "position")
-                elif len(nobody) == len(asked):
-                    scope.tell(_about_nobody(position, found.name), *place)
-                else:
-                    scope.warn(
-                        f"'{found.name}' are texts about nobody, and the edit acts at {position}, where its "
-                        "neurons were read: nothing changes there; `position: all` changes them too",
-                        *place,
-                    )
+            # where none is written, the edit acts at every token of a text that has no entity
+            for found, _ in nobody if written else ():
+                scope.tell(
+                    f"{_about_nobody(position, found.name)}; without `position` the edit acts there at every token",
+                    *(*path, "position"),
+                )
         if spec.freeze is not None:
             position = next((p for p in spec.freeze.position if is_entity_position(p)), None)
             for found, _ in nobody:

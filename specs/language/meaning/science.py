@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
 
 from specs.language.experiment import GRADIENT_METRICS, Controls, Experiment, Intervention, NeuronSet
@@ -16,8 +17,10 @@ from specs.language.references import parse_rank
 
 __all__ = ["CHECKS"]
 
-WITHOUT_ANSWERS = ("perplexity", "kl", "text")
+WITHOUT_ANSWERS = ("perplexity", "relative_perplexity", "kl", "text")
 """Measures that need no answers."""
+OF_TEXTS = ("perplexity", "relative_perplexity")
+"""Measures of prompts that have none."""
 
 
 # -- whose answers count
@@ -39,7 +42,10 @@ def check_asked(scope: Scope) -> None:
             if found is not None and found.texts == ():
                 scope.tell(_empty(found.name, experiment), *path)
                 empty = True
-        if empty or any(found is not None and found.answers is not False for found, _ in asked):
+        if empty:
+            continue
+        _check_texts(scope, name, spec, asked)
+        if any(found is not None and found.answers is not False for found, _ in asked):
             continue
         needing = [m for m in spec.measure if m.partition("@")[0] not in WITHOUT_ANSWERS]
         if needing:
@@ -49,6 +55,29 @@ def check_asked(scope: Scope) -> None:
                 f"{measures} need{'s' if len(needing) == 1 else ''} answers, "
                 f"and none of the asked prompts has any ({names})",
                 *("interventions", name, "measure" if "measure" in spec.model_fields_set else "ask"),
+            )
+
+
+def _check_texts(scope: Scope, name: str, spec: Intervention, asked: Sequence[tuple[Prompts | None, Path]]) -> None:
+    """Something is measured of texts without answers, and there are texts for what is measured of them."""
+    measured = {m.partition("@")[0] for m in spec.measure}
+    for found, path in asked:
+        if found is None or found.answers is not False:
+            continue
+        if not measured & set(WITHOUT_ANSWERS):
+            scope.tell(
+                f"'{found.name}' have no answers, and nothing is measured that needs none; "
+                "add relative_perplexity, perplexity, kl or text@12 to `measure`",
+                *path,
+            )
+        elif spec.placeholder is not None:
+            scope.tell(f"'{found.name}' have no answers that a placeholder could bring back", *path)
+    for n, measure in enumerate(spec.measure):
+        if measure in OF_TEXTS and all(found is not None and found.answers for found, _ in asked):
+            scope.tell(
+                f"{measure} is of texts without answers, and every asked prompt has one; ask neutral too: "
+                f"`ask: [{', '.join(spec.ask)}, neutral]`",
+                *("interventions", name, "measure", n),
             )
 
 

@@ -461,7 +461,7 @@ def owners_of_intervention(experiment: Experiment, spec: Intervention) -> tuple[
     all of them. Where all edits name groups, they make one set that belongs to all of these together.
     """
     found = [owners_of(experiment, edit.neurons or edit.outside) for edit in spec.edit]
-    whole = [o for o in found if any(key is None for _, key in o.rankings)]
+    whole = [o for o in found if o.whole]
     if whole:
         return tuple(dict.fromkeys(owner for o in whole for owner in o.owners))
     owned = [o for o in found if o.rankings]

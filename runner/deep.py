@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from runner.families import site_place
+from runner.saving import foreign_sets, model_of
 from specs.language.errors import ModelError, Problem
 from specs.language.experiment import Edit, Experiment, NeuronSet, NeuronsRef
 from specs.language.references import is_layer_place, parse_address, resolve_layers
@@ -26,6 +27,12 @@ def check_addresses(experiment: Experiment, machine: Machine, origins: Any) -> l
         path = ".".join(str(part) for part in place)
         problems.append(Problem(message, path, origins.at(*place), level="model"))
 
+    here = model_of(machine, weights=machine.has_weights)
+    for name, why in foreign_sets(experiment, here).items():
+        add(
+            f"this set was saved for another model: {why}; the neurons of one are not those of another",
+            ("neurons", name, "from"),
+        )
     n_layers = machine.shape.n_layers
     for place, layers in _layers(experiment):
         for text in layers:

@@ -127,6 +127,11 @@ class Machine:
         return int(sum(p.numel() for p in self.skeleton.parameters())) * self.dtype.dtype.itemsize
 
     @property
+    def has_weights(self) -> bool:
+        """Whether this machine was made with the model's files."""
+        return self._files is not None
+
+    @property
     def files(self) -> Checkpoint:
         """The model's files on this machine."""
         if self._files is None:

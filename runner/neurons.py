@@ -29,6 +29,7 @@ from specs.language.experiment import (
 )
 from specs.language.facts import ANYBODY, entities_of, owners
 from specs.language.references import Address, is_layer_place, parse_address, parse_rank, resolve_layers
+from specs.language.saved import SavedSet, read_saved
 
 if TYPE_CHECKING:
     from runner.figures import Figures
@@ -57,18 +58,28 @@ class Ownership:
 
     owners: tuple[str, ...]
     rankings: tuple[tuple[str, str | None], ...] = ()
+    saved: bool = False
+    """Whether it is a saved set, named whole, which has owners of its own."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether an edit of it is made for each of several owners."""
+        return self.saved or any(key is None for _, key in self.rankings)
 
 
 def owners_of(experiment: Experiment, ref: NeuronsRef | None) -> Ownership:
     """Find the owners of a set: every group of a ranking that is named whole, else the one group named."""
     rankings = tuple(dict.fromkeys(_rankings(experiment, ref)))
     whole = [name for name, key in rankings if key is None]
-    if whole:
-        found: list[str] = []
-        for name in whole:
-            found += [o for o in owners(experiment, name) if o not in found]
-        return Ownership(tuple(found), rankings)
-    keys = tuple(dict.fromkeys(key for _, key in rankings if key is not None))
+    saved = _saved(experiment, ref)
+    found: list[str] = []
+    for name in whole:
+        found += [o for o in owners(experiment, name) if o not in found]
+    for own, key in saved:
+        found += [o for o in own.owners if key is None and o not in found]
+    if found:
+        return Ownership(tuple(found), rankings, saved=any(key is None for _, key in saved))
+    keys = tuple(dict.fromkeys(key for _, key in (*rankings, *saved) if key is not None))
     if keys:
         return Ownership(("+".join(keys),), rankings)
     return Ownership((label_of(ref),), rankings)
@@ -101,10 +112,26 @@ def _rankings(experiment: Experiment, ref: NeuronsRef | None) -> list[tuple[str,
     return []
 
 
+def _saved(experiment: Experiment, ref: NeuronsRef | None, key: str | None = None) -> list[tuple[SavedSet, str | None]]:
+    """List the saved sets that a reference goes back to, each with the one owner that is meant, None for all."""
+    if isinstance(ref, list):
+        return [pair for part in ref for pair in _saved(experiment, part, key)]
+    if isinstance(ref, NeuronSet):
+        if ref.from_ is not None:
+            return [(read_saved(ref.from_), key)]
+        return _saved(experiment, ref.of or ref.like, key)
+    if isinstance(ref, str):
+        name, _, own = ref.partition("/")
+        if name in experiment.neurons:
+            return _saved(experiment, experiment.neurons[name], key or own or None)
+    return []
+
+
 def default_position(experiment: Experiment, ref: NeuronsRef | None) -> str:
     """Give the position at which the neurons of a set were read."""
     places = [(experiment.localize[name].position or ["entity.last"])[0] for name, _ in _rankings(experiment, ref)]
     places += [str(a.position) for a in _addresses(experiment, ref) if a.position is not None]
+    places += [saved.position for saved, _ in _saved(experiment, ref) if saved.position is not None]
     different = list(dict.fromkeys(places))
     if len(different) > 1:
         raise RunError(
@@ -268,6 +295,8 @@ def _resolve_set(
         return draw_random(repeated, like, widths, (experiment.seed, "random", name, owner))
     if ref.site is not None:
         return _whole_layers(ref, widths)
+    if ref.from_ is not None:
+        return read_saved(ref.from_).addresses(owner)
     assert ref.of is not None
     found = _filtered_and_cut(experiment, ref, owner, rankings, axes, widths, figures)
     if ref.minus is not None:

@@ -32,6 +32,7 @@ from runner.plan import AskStage, Condition, LocalizeStage, Plan
 from runner.provenance import collect
 from runner.resolve import Resolver
 from runner.run_types import Reporter
+from runner.saving import model_of, saved_sets
 from runner.selfcheck import require
 from runner.sentence import answer
 from runner.show import plan_text
@@ -132,6 +133,8 @@ def run_cell(
                 if any(analysis.pivot == ask.name for analysis in experiment.analyses.values()):
                     kept[ask.name] = rows
                 folder.write_results(results)
+            for name, saved in saved_sets(experiment, results, model_of(machine)).items():
+                folder.write_set(name, saved.model_dump_json(indent=1))
             results.analyses = analyse(Findings(experiment, results, rankings, kept))
             results.claims = evaluate(experiment, results)
             results.answer = answer(results)

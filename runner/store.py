@@ -1,7 +1,7 @@
 """The run folder: what a run found, written so that a crash never costs an earlier result.
 
     runs/<name>-<hash>/           spec.yaml  plan.txt  results.json  results.parquet  provenance.json
-                                  rankings/<name>.npz  report.html
+                                  rankings/<name>.npz  neurons/<name>.json  report.html
     runs/<name>-<hash>.partial/   the next run of the same spec, while an earlier result stands under the name
     runs/.<name>-<hash>.lock      held by the process that writes
     runs/.<name>-<hash>.old/      for a moment, while one result takes the place of another
@@ -174,6 +174,12 @@ class RunFolder:
         """Write the result document as it stands. Raises ValueError for a number that is not finite."""
         self.write(RESULTS, dump(results))
         self._complete = results.status == "complete"
+
+    def write_set(self, name: str, saved: str) -> None:
+        """Write a set of neurons, ``neurons/<name>.json``, for ``from:`` in later specs."""
+        with refusals(self.path, REMEDY):
+            (self.path / "neurons").mkdir(exist_ok=True)
+        self.write(f"neurons/{ranking_name(name).removesuffix('.npz')}.json", saved)
 
     def ranking(self, name: str) -> RankingFile:
         """Begin ``rankings/<name>.npz``, to be used in a ``with`` block that ends when it is written."""

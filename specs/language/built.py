@@ -122,7 +122,6 @@ NOT_BUILT: tuple[NotBuilt, ...] = (
     # neuron sets
     NotBuilt(NeuronSet, "threshold", "`threshold:` (a cut by share)", instead="cut with `top:`"),
     NotBuilt(NeuronSet, "site", "a neuron set of whole layers (`site:`)"),
-    NotBuilt(NeuronSet, "from_", "a saved neuron set (`from:`)"),
     NotBuilt(EachNeurons, "each", "a sweep of places (`each:`)"),
     NotBuilt(EachLayer, "each", "a sweep of places (`each:`)"),
     NotBuilt(EachPosition, "each", "a sweep of places (`each:`)"),

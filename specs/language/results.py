@@ -2,7 +2,7 @@
 
 The run folder is the truth and this document is its index. Beside it lie ``results.parquet`` (the long table, one
 row per prompt, edited group, condition, role and sweep value), ``spec.yaml``, ``plan.txt``, ``provenance.json``,
-``rankings/<name>.npz`` (every neuron's score) and ``report.html``.
+``rankings/<name>.npz`` (every neuron's score), ``neurons/<name>.json`` (sets for later specs) and ``report.html``.
 
 Numbers are finite or absent: a figure that could not be had is ``None`` and its reason stands beside it.
 """

@@ -63,6 +63,7 @@ def test_a_run_writes_its_whole_folder_and_nothing_else(finished: Path, workplac
         "results.json",
         "results.parquet",
         "rankings/cell.npz",
+        "neurons/cell.json",
         "provenance.json",
         "report.html",
     }

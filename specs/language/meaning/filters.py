@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from specs.language.errors import RunError
 from specs.language.experiment import Each, Experiment, NeuronSet, NeuronsRef
 from specs.language.meaning.naming import Path
 from specs.language.meaning.scope import CUTS, Neurons, Scope
@@ -11,6 +12,7 @@ from specs.language.meaning.sweeps import edited
 from specs.language.needs import mentions
 from specs.language.order import circle
 from specs.language.references import ResultPath, is_measure, parse_rank, parse_result_path
+from specs.language.saved import read_saved
 
 __all__ = ["CHECKS"]
 
@@ -164,6 +166,11 @@ def check_algebra(scope: Scope) -> None:
                     scope.tell(f"'{name}' is several sets, one for each {swept}; name one of them", *place)
         if ref.from_ is not None and not (len(path) == 2 and path[0] == "neurons"):
             scope.tell("a saved set has a name of its own: put it under `neurons:`", *path, "from_")
+        elif ref.from_ is not None:
+            try:
+                read_saved(ref.from_)
+            except RunError as error:
+                scope.tell(f"{error.cause}; {error.remedy}" if error.remedy else error.cause, *path, "from_")
 
 
 def _sets(experiment: Experiment) -> Iterator[tuple[NeuronSet, Path]]:

@@ -18,7 +18,7 @@ from specs.language.conditions import number_text, text
 from specs.language.experiment import Condition, Experiment, NeuronSet, NeuronsRef
 from specs.language.needs import needed
 from specs.language.order import filters_of
-from specs.language.references import Address
+from specs.language.references import Address, is_layer_place
 from specs.language.results import Candidate, LeftOut, NeuronSetResult, OwnerChoice, SetPlacebo
 
 __all__ = ["Chosen", "dropped"]
@@ -276,7 +276,9 @@ def dropped(chosen: Chosen, stage: AskStage, resolver: Resolver, kept: AskStage)
         lacking = [axes for axes in own if not resolver.has_neurons(owner, axes)]
         if not lacking:
             continue
-        reason = chosen.reason((edit.neurons or edit.outside for edit in stage.spec.edit), owner)
+        freeze = stage.spec.freeze
+        layers = (place for place in (freeze.layers if freeze is not None else None) or () if not is_layer_place(place))
+        reason = chosen.reason((*(edit.neurons or edit.outside for edit in stage.spec.edit), *layers), owner)
         if owner not in kept.owners:
             found.append(LeftOut(what=owner, reason=reason, where=where))
             continue

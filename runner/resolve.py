@@ -14,6 +14,7 @@ from runner.neurons import (
     draw_random,
     edit_position,
     layers_of,
+    names_layers,
     owners_of,
     resolve_neurons,
     values_of_edit,
@@ -55,9 +56,11 @@ class Resolver:
         return Resolved(edits, self._held(condition))
 
     def has_neurons(self, owner: str, axes: Axes) -> bool:
-        """Say whether every edit has something to act on for an owner at a point of the sweep."""
-        condition = Condition(self.stage.name, "edit", owner, 0, axes)
-        return all(self.neurons(number, condition) for number in range(len(self.stage.spec.edit)))
+        """Say whether every edit has something to act on for an owner at a point of the sweep, and a freeze to hold."""
+        condition = Condition(self.stage.name, "edit", owner, 0, axes, owner)
+        if not all(self.neurons(number, condition) for number in range(len(self.stage.spec.edit))):
+            return False
+        return not names_layers(self.stage.spec.freeze) or bool(self.held_places(condition)[0])
 
     def neurons(self, number: int, condition: Condition) -> list[Address]:
         """List the neurons that edit ``number`` touches under a condition."""

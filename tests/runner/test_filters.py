@@ -335,6 +335,25 @@ def test_owners_for_whom_nothing_passed_are_taken_out_with_the_step_that_failed(
     assert "`verify/knowledge_loss_clipped >= 0.1`: 0.05" in left.reason and "L2.N9" in left.reason
 
 
+def test_an_owner_whose_layers_would_be_held_and_has_none_is_taken_out_too(
+    experiment_of: Callable[..., Experiment],
+) -> None:
+    later = LATER.replace(
+        "neurons: verified}", "neurons: cell}\n    freeze: {site: attn.out, layers: verified, position: last}"
+    )
+    experiment = experiment_of(later=later)
+    chosen, _ = chosen_of(experiment)
+    planned = compile_ask(experiment, "later", Binder(tokenizer()), N_LAYERS)
+    assert planned.after == ("verify",)
+    resolver = Resolver(experiment, planned, chosen.rankings, N_LAYERS, figures=chosen.figures, widths_of=WIDTHS)
+    kept = compile_ask(experiment, "later", Binder(tokenizer()), N_LAYERS, resolver.has_neurons)
+    assert kept.owners == ("trump",)
+    (left,) = dropped(chosen, planned, resolver, kept)
+    assert left.what == "obama" and "`verify/knowledge_loss_clipped >= 0.1`" in left.reason
+    held, _ = resolver.held_places(Condition("later", "edit", "trump", 0, (("scale", 0.0),), "trump"))
+    assert held == {("attn.out", 2): ("last",)}
+
+
 def test_the_order_of_a_run_follows_from_what_is_chosen_by_what(
     experiment_of: Callable[..., Experiment],
 ) -> None:

@@ -27,15 +27,15 @@ class Properties:
     def __init__(self, ranking: RankingData, owner: str) -> None:
         self.ranking = ranking
         self.group: GroupData = ranking.groups[owner]
-        self._kept: Mapping[str, Any] = self.group.arrays()
+        self.kept: Mapping[str, Any] = self.group.arrays()
         self._made: dict[str, Floats] = {}
-        self.order = np.argsort(-self._kept["score"].reshape(-1), kind="stable")
+        self.order = np.argsort(-self.kept["score"].reshape(-1), kind="stable")
         """Flat indices, best first; equal scores keep the order of layer and neuron."""
 
     @property
     def shape(self) -> tuple[int, int]:
         """Number of layers that were ranked, and of neurons in each."""
-        n_layers, width = self._kept["score"].shape
+        n_layers, width = self.kept["score"].shape
         return n_layers, width
 
     def of(self, name: str) -> Floats:
@@ -46,14 +46,14 @@ class Properties:
 
     def array(self, name: str) -> Floats:
         """Give an array of the ranking: score, mean, std; NaN everywhere where the metric reads no activations."""
-        if name not in self._kept:
+        if name not in self.kept:
             return np.full(self.shape, np.nan)
-        return np.asarray(self._kept[name], dtype=np.float64)
+        return np.asarray(self.kept[name], dtype=np.float64)
 
     def z(self) -> tuple[Floats, Floats]:
         """Give mean and std of z, in stds of the baseline."""
         ranking = self.ranking
-        if ranking.baseline_mean is None or ranking.baseline_std is None or "mean" not in self._kept:
+        if ranking.baseline_mean is None or ranking.baseline_std is None or "mean" not in self.kept:
             nothing = np.full(self.shape, np.nan)
             return nothing, nothing
 
@@ -71,19 +71,18 @@ class Properties:
 
 def _dominance(p: Properties) -> Floats:
     """Score over the mean of the next five of its layer; of equal scores all but itself count as next."""
+    # As it is stored: a mean of five is taken in the number format in which one neuron's dominance is.
+    stored = np.asarray(p.kept["score"])
     # Where whole layers are ranked, the next five are layers.
-    score = p.array("score").T if p.ranking.of_layers else p.array("score")
+    score = stored.T if p.ranking.of_layers else stored
     found = np.full(score.shape, np.nan)
     for layer, values in enumerate(score):
         down = -np.sort(-values)
         first = np.searchsorted(-down, -values)  # of a group of equal scores, its first place
-        sums = np.concatenate([[0.0], np.cumsum(down)])
         enough = first + NEXT_BEST < len(down)
-        start = np.minimum(first, len(down) - 1) + 1
-        stop = np.minimum(start + NEXT_BEST, len(down))
-        following = (sums[stop] - sums[start]) / NEXT_BEST
+        following = down[np.minimum(first[:, None] + 1 + np.arange(NEXT_BEST), len(down) - 1)].mean(axis=1)
         good = enough & (following > 0)
-        found[layer, good] = values[good] / following[good]
+        found[layer, good] = values[good].astype(np.float64) / following[good].astype(np.float64)
     return found.T if p.ranking.of_layers else found
 
 

@@ -64,7 +64,7 @@ def ranking(top: int = 1) -> RankingData:
 # -- properties ---------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     values=st.lists(st.sampled_from([0.0, 0.5, 1.0, 1.0, 2.0, 3.5, 40.0]) | st.floats(0, 100, width=32), min_size=4),
 )

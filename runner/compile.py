@@ -325,7 +325,7 @@ def _ask_stage(
                     apart=condition is not None and any(s.sample is not None for s in sources),
                     title="" if answers.answers else prompt.text.text,
                     generate=generate,
-                    onward=tuple(n for n, place in enumerate(acting_here) if place == "all") if edits else (),
+                    onward=tuple(n for n, at in enumerate(edits) if at and acting_here[n] == "all"),
                 ),
                 prompt.ids,
             )

@@ -21,6 +21,8 @@ def field_word(spec: Intervention) -> str:
     """Name an intervention as a paper would; a sweep names what it passes through."""
     words = list(dict.fromkeys(word for edit in spec.edit for word in _words(edit, bool(spec.placeholder))))
     title = ", ".join(words)
+    if any(edit.in_ == "weights" for edit in spec.edit):
+        title += " in the weights"
     return f"frozen {title}" if spec.freeze is not None else title
 
 
@@ -58,6 +60,8 @@ def edit_words(experiment: Experiment, edit: Edit) -> str:
     if edit.outside is not None:
         where = f"everything outside {where}"
     position = ", ".join(edit.position) if isinstance(edit.position, list) else None
+    if edit.in_ == "weights" and edit.scale is not None:
+        return f"scale {where} by {_numbers(edit.scale)} in the weights"
     at = position or default_position(experiment, edit.neurons or edit.outside)
     if edit.scale is not None:
         return f"scale {where} by {_numbers(edit.scale)} at {at}"

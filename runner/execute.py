@@ -64,6 +64,18 @@ class Outcome:
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
 
+    def take(self, part: Outcome, members: Sequence[int]) -> None:
+        """Put the outcome of some sequences in their places, and add what it cost."""
+        for k, i in enumerate(members):
+            self.logps[i], self.ranks[i] = part.logps[k], part.ranks[k]
+            self.finite[i], self.done[i], self.deviation[i] = part.finite[k], part.done[k], part.deviation[k]
+            if k in part.generated:
+                self.generated[i] = part.generated[k]
+        self.passes += part.passes
+        self.nodes += part.nodes
+        self.seconds += part.seconds
+        self.notes += [note for note in part.notes if note not in self.notes]
+
 
 @dataclass
 class _Step:

@@ -29,9 +29,11 @@ from runner.model import Machine
 from runner.narrow import narrowed
 from runner.observe import Row
 from runner.plan import AskStage, Condition, LocalizeStage, Plan
+from runner.program import NeuronEdit
 from runner.provenance import collect
 from runner.resolve import Resolver
 from runner.run_types import Reporter
+from runner.saved import save_model
 from runner.saving import model_of, saved_sets
 from runner.selfcheck import require
 from runner.sentence import answer
@@ -128,7 +130,7 @@ def run_cell(
             table = folder.table(*_columns(plan))
             kept: dict[str, list[Row]] = {}
             for ask in plan.ask:
-                rows = _ask(machine, ask, binder, chosen, results, reporter)
+                rows = _ask(machine, ask, binder, chosen, results, reporter, folder)
                 table.append(rows)
                 if any(analysis.pivot == ask.name for analysis in experiment.analyses.values()):
                     kept[ask.name] = rows
@@ -196,6 +198,7 @@ def _ask(
     chosen: Chosen,
     results: Results,
     reporter: Reporter,
+    folder: RunFolder,
 ) -> list[Row]:
     """Run one intervention and add its record to the results; give its rows."""
     experiment, rankings = chosen.experiment, chosen.rankings
@@ -249,7 +252,26 @@ def _ask(
         ],
     )
     results.left_out += [*stage.left_out, *_named(left_out(rows, stage.spec.measure), stage.name)]
+    if stage.spec.save_model is not None:
+        saved = save_model(
+            machine,
+            folder,
+            stage.spec.save_model,
+            weights_of(stage, resolver),
+            {"spec": results.name, "hash": results.hash, "owner": stage.owners[0]},
+            reporter,
+        )
+        results.interventions[stage.name].saved_model = saved
     return every
+
+
+def weights_of(stage: AskStage, resolver: Resolver) -> tuple[NeuronEdit, ...]:
+    """Give what the one edit of a stage writes into the weights. Raises RunError if there are several."""
+    conditions = {(row.edited, row.axes) for row in stage.rows if row.condition == "edit"}
+    if len(conditions) != 1:
+        raise RunError(f"'{stage.name}' makes {len(conditions)} models, and `save_model` saves one")
+    ((owner, axes),) = conditions
+    return resolver(Condition(stage.name, "edit", owner, 0, axes)).in_weights()
 
 
 def settled(

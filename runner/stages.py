@@ -32,6 +32,7 @@ from runner.program import CLEAN, Job, Stored, subset
 from runner.resolve import Resolver
 from runner.run_types import Reporter, Spent, run_again, stage_record
 from runner.sources import as_stored, keys_of, reading_at, stored_values
+from runner.weights import run_with_weights
 from specs.language.experiment import GRADIENT_METRICS, Experiment
 from specs.language.results import RandomName, Stage
 
@@ -299,9 +300,9 @@ def ask_stage(machine: Machine, stage: AskStage, resolver: Resolver, reporter: R
         reporter.stage(stage.name, machine.cost(job).distinct_tokens)
         fresh = Engine.blank(job)
         try:
-            engine.run(job, resolver, progress=reporter.advance, outcome=fresh)
+            run_with_weights(engine, job, resolver, progress=reporter.advance, outcome=fresh)
         finally:
-            _merge(outcome, fresh, wanted)
+            outcome.take(fresh, wanted)
             for group in missing:
                 members = questions[group]
                 if all(outcome.done[i] for i in members):
@@ -405,13 +406,3 @@ def _unravel(arrays: Mapping[str, Any]) -> Iterator[tuple[np.ndarray, np.ndarray
         np.split(arrays["logps"], cuts), np.split(arrays["ranks"], cuts), arrays["finite"], strict=True
     ):
         yield logps, ranks, bool(finite)
-
-
-def _merge(outcome: Outcome, part: Outcome, members: Sequence[int]) -> None:
-    """Put the outcome of some sequences in their places."""
-    for k, i in enumerate(members):
-        outcome.logps[i], outcome.ranks[i] = part.logps[k], part.ranks[k]
-        outcome.finite[i], outcome.done[i] = part.finite[k], part.done[k]
-        outcome.deviation[i] = part.deviation[k]
-        if k in part.generated:
-            outcome.generated[i] = part.generated[k]

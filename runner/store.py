@@ -1,7 +1,7 @@
 """The run folder: what a run found, written so that a crash never costs an earlier result.
 
     runs/<name>-<hash>/           spec.yaml  plan.txt  results.json  results.parquet  provenance.json
-                                  rankings/<name>.npz  neurons/<name>.json  report.html
+                                  rankings/<name>.npz  neurons/<name>.json  models/<name>/  report.html
     runs/<name>-<hash>.partial/   the next run of the same spec, while an earlier result stands under the name
     runs/.<name>-<hash>.lock      held by the process that writes
     runs/.<name>-<hash>.old/      for a moment, while one result takes the place of another
@@ -347,7 +347,17 @@ def _replace(final: Path, new: Path) -> None:
     if final.exists():
         os.rename(final, old)
     os.rename(new, final)
+    _keep_models(old, final)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _keep_models(old: Path, final: Path) -> None:
+    """Carry saved models over to the result that takes the place of another: they are not thrown away."""
+    for model in sorted((old / "models").glob("[!.]*")):
+        place = final / "models" / model.name
+        if not place.exists():
+            place.parent.mkdir(exist_ok=True)
+            os.rename(model, place)
 
 
 def _settle(final: Path) -> None:
@@ -359,6 +369,8 @@ def _settle(final: Path) -> None:
             os.rename(better, final)
     for left in (old, partial):
         if left.exists():
+            if final.exists():
+                _keep_models(left, final)
             shutil.rmtree(left)
 
 

@@ -37,6 +37,9 @@ def print_summary(console: Console, results: Results, paths: dict[str, str]) -> 
         if intervention.frozen_deviation is not None:
             held = f"frozen values held: the largest deviation from their source is {intervention.frozen_deviation:g}"
             console.print(Text(held, style="dim"))
+        if intervention.saved_model is not None:
+            saved = intervention.saved_model
+            console.print(Text(f"saved model: {saved.path} ({saved.bytes / 1e6:,.0f} MB)"), highlight=False)
         for line in _texts(intervention):
             console.print(line, highlight=False)
     for analysis in results.analyses.values():

@@ -135,6 +135,10 @@ def _facts(result: InterventionResult) -> list[tuple[str, str]]:
             else ""
         )
         facts.append(("frozen", result.freeze + held))
+    if result.saved_model is not None:
+        saved = result.saved_model
+        done = ", ".join(f"{neuron} by {formats.number(factor)}" for neuron, factor in saved.neurons.items())
+        facts.append(("saved model", f"{saved.path} in the run folder: output columns multiplied, {done}"))
     facts += [(control.replace("_", " "), said) for control, said in result.controls.items()]
     return facts
 

@@ -130,14 +130,12 @@ NOT_BUILT: tuple[NotBuilt, ...] = (
     NotBuilt(Edit, "outside", "editing everything outside a set (`outside:`)"),
     NotBuilt(Edit, "set", "setting neurons to {}", _no_twin),
     NotBuilt(Edit, "position", "an edit at several tokens", lambda p: not isinstance(p, list) or len(p) == 1),
-    NotBuilt(Edit, "in_", "an edit in the weights (`in: weights`)", lambda where: where == "activations"),
     NotBuilt(Times, "of", "a multiple of {}", _no_twin),
     NotBuilt(Freeze, "to", "holding components at {}", _no_twin),
     NotBuilt(Intervention, "measure", "the measure {}", lambda m: m.partition("@")[0] in MEASURES),
     NotBuilt(Intervention, "tune", "choosing a value on other prompts (`tune:`)"),
     NotBuilt(Controls, "wrong_cell", "{} wrong cells", lambda n: n <= 1, instead="write 0 or 1"),
     NotBuilt(Controls, "no_edit", "no_edit: {}", lambda n: n <= 1, instead="write 0 or 1"),
-    NotBuilt(Intervention, "save_model", "saving an edited model (`save_model:`)"),
     # analyses
     *(NotBuilt(Analysis, verb, f"the analysis {verb}") for verb in ANALYSES),
     NotBuilt(
@@ -181,6 +179,12 @@ def _partly(
     usual = "asked" if intervention.placeholder is None else "edited"
     if intervention.answers_of not in (None, usual):
         yield refuse(f"`answers_of: {intervention.answers_of}` is not built yet here; leave it out", "answers_of")
+    if any(edit.in_ == "weights" for edit in intervention.edit):
+        for n, edit in enumerate(intervention.edit):
+            if edit.in_ != "weights":
+                yield refuse("an edit of activations beside one in the weights is not built yet", "edit", n)
+        if intervention.freeze is not None:
+            yield refuse("a freeze beside an edit in the weights is not built yet", "freeze")
     if not any(measure.startswith("text@") for measure in intervention.measure):
         return
     if intervention.freeze is not None and "all" in intervention.freeze.position:

@@ -304,6 +304,18 @@ class InjectedText(Record):
     """The text begins with an accepted answer."""
 
 
+class SavedModel(Record):
+    """A checkpoint with an edit in its weights, in the run folder."""
+
+    name: str
+    path: str
+    """Within the run folder: ``models/<name>``."""
+    owner: str
+    neurons: dict[str, float]
+    """Address: the factor its output column was multiplied by."""
+    bytes: int
+
+
 class InterventionResult(Record):
     """One intervention with its controls."""
 
@@ -334,6 +346,7 @@ class InterventionResult(Record):
     controls: dict[str, str] = Field(default_factory=dict)
     """Control: what was done, or why it does not apply."""
     warnings: list[str] = Field(default_factory=list)
+    saved_model: SavedModel | None = None
     frozen_deviation: float | None = None
     """Largest deviation of a frozen value from its source."""
     not_applicable: str = ""

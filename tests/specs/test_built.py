@@ -55,6 +55,7 @@ BUILT = [
     intervention(f"{CELL}, freeze: {{site: attn.out, position: last}}"),
     intervention(f"{CELL}, freeze: {{site: attn.out, position: last, to: {{mean: dummies}}}}"),
     intervention(f"{CELL}, freeze: {{site: attn.out, position: last, to: {{mean: [X]}}}}"),
+    intervention("edit: {scale: -1, neurons: cell/trump, in: weights}, save_model: x"),
     intervention("edit: {set: {mean: facts}, neurons: cell}"),
     intervention("edit: {set: {sample: dummies}, neurons: cell}"),
     intervention("edit: {set: {times: 2, of: clean}, neurons: cell}"),
@@ -146,9 +147,14 @@ REFUSED = [
         "`threshold:` (a cut by share) is not built yet; cut with `top:`",
     ),
     (
-        intervention("edit: {scale: -1, neurons: cell, in: weights}, save_model: x"),
-        "interventions.i.edit.in",
-        "an edit in the weights (`in: weights`) is not built yet",
+        intervention("edit: {scale: -1, neurons: cell, in: weights}, freeze: {site: attn.out, position: last}"),
+        "interventions.i.freeze",
+        "a freeze beside an edit in the weights is not built yet",
+    ),
+    (
+        intervention("edit: [{scale: -1, neurons: cell, in: weights}, {set: 0, neurons: cell}]"),
+        "interventions.i.edit.1",
+        "an edit of activations beside one in the weights is not built yet",
     ),
     (
         intervention("edit: {set: {mean: patch}, neurons: cell}"),
@@ -217,7 +223,7 @@ def test_what_is_built_is_accepted(text: str) -> None:
 def test_what_is_not_built_is_refused_at_its_place(text: str, path: str, message: str) -> None:
     found = told(HEAD + text)
     assert (path, message) in found
-    assert len(found) == (2 if "save_model" in text or "minus: patch" in text else 1)
+    assert len(found) == (2 if "minus: patch" in text else 1)
 
 
 def test_chat_templates_are_not_built() -> None:

@@ -461,6 +461,27 @@ SCIENCE = [
         "only `scale` can be written into the weights: it multiplies the neuron's output column",
     ),
     (
+        "interventions: {silence: {edit: {scale: -1, neurons: cell, in: weights}, save_model: changed}}",
+        "interventions.silence.save_model",
+        "one model is saved, and this edit makes one for each of 2 owners (ada, bach)",
+    ),
+    (
+        "interventions: {silence: {edit: {scale: [0, -1], neurons: cell/ada, in: weights}, save_model: changed}}",
+        "interventions.silence.save_model",
+        "one model is saved, and this edit makes one for each of 2 values of scale",
+    ),
+    (
+        "interventions: {silence: {edit: {scale: -1, neurons: cell/ada, in: weights}, save_model: a/b}}",
+        "interventions.silence.save_model",
+        "'a/b' cannot be the name of a folder; use letters, digits, '.', '-' and '_'",
+    ),
+    (
+        "interventions: {silence: {edit: {scale: -1, neurons: 'mlp.out:L1.N5', in: weights}, target: ada}}",
+        "interventions.silence.edit.neurons",
+        "a neuron of mlp.out has no output column that could be multiplied; "
+        "in the weights are edits of mlp.neurons and attn.heads",
+    ),
+    (
         "interventions: {silence: {save_model: changed}}",
         "interventions.silence.save_model",
         "there is nothing to save: the edit is in the activations; add `in: weights`",

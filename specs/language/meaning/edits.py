@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from specs.language.conditions import number_text
-from specs.language.experiment import Edit, Source, Times, sweep_values
+from specs.language.experiment import Edit, Intervention, Source, Times, sweep_values
 from specs.language.meaning.naming import Path
 from specs.language.meaning.prompt_sets import Prompts
 from specs.language.meaning.scope import Neurons, Scope
-from specs.language.meaning.sweeps import asked_of, edited
+from specs.language.meaning.sweeps import asked_of, edited, groups_of, sweeps_of
 from specs.language.references import is_entity_position
 
 __all__ = ["CHECKS"]
+
+WEIGHT_SITES = ("mlp.neurons", "attn.heads")
+"""Sites that are the input of a projection: each neuron has a column of weights."""
 
 
 def positions_of(scope: Scope, edit: Edit, neurons: Neurons | None) -> tuple[list[str], bool]:
@@ -179,6 +183,7 @@ def check_weights(scope: Scope) -> None:
                         *(*path, verb),
                         key=True,
                     )
+                _check_weight_site(scope, edit, path)
             if edit.scale is not None and all(value == 1 for value in sweep_values(edit.scale)):
                 scope.tell("scale: 1 changes nothing", *path, "scale")
         if spec.save_model is not None and all(edit.in_ != "weights" for edit in spec.edit):
@@ -186,6 +191,38 @@ def check_weights(scope: Scope) -> None:
                 "there is nothing to save: the edit is in the activations; add `in: weights`",
                 *("interventions", name, "save_model"),
             )
+        elif spec.save_model is not None:
+            _check_one_model(scope, name, spec)
+
+
+def _check_weight_site(scope: Scope, edit: Edit, path: Path) -> None:
+    """Only the input of a projection has a column of weights for each neuron."""
+    field = "neurons" if edit.neurons is not None else "outside"
+    neurons = scope.neurons(getattr(edit, field), *path, field) if getattr(edit, field) is not None else None
+    if neurons is None:
+        return
+    sites = [site for ranking, _ in neurons.rankings for site in scope.experiment.localize[ranking].site or ()]
+    sites += [address.site for address in neurons.addresses]
+    other = next((site for site in sites if site not in WEIGHT_SITES), None)
+    if other is not None:
+        scope.tell(
+            f"a neuron of {other} has no output column that could be multiplied; "
+            f"in the weights are edits of {' and '.join(WEIGHT_SITES)}",
+            *(*path, field),
+        )
+
+
+def _check_one_model(scope: Scope, name: str, spec: Intervention) -> None:
+    """What is saved is one model: one owner, one factor, one name that a folder may have."""
+    place: Path = ("interventions", name, "save_model")
+    groups, sweeps = groups_of(scope, name), sweeps_of(scope, name)
+    several = [f"{len(values)} values of {axis}" for axis, values in (sweeps or {}).items() if len(values) > 1]
+    if groups is not None and len(groups) > 1:
+        several.insert(0, f"{len(groups)} owners ({', '.join(groups)})")
+    if several:
+        scope.tell(f"one model is saved, and this edit makes one for each of {' and '.join(several)}", *place)
+    if spec.save_model is not None and not re.fullmatch(r"[\w][\w.-]*", spec.save_model):
+        scope.tell(f"'{spec.save_model}' cannot be the name of a folder; use letters, digits, '.', '-' and '_'", *place)
 
 
 def check_sweeps(scope: Scope) -> None:

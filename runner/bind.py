@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from runner.chat import Frames
 from specs.language.facts import PromptText
 
 __all__ = ["Binder", "BoundAnswer", "BoundPrompt", "Unbound"]
@@ -35,8 +36,12 @@ class BoundPrompt:
     ids: tuple[int, ...]
     entity: tuple[tuple[int, int], ...]
     first: int
-    """First token that is not special: 1 where the tokenizer adds a beginning-of-text token."""
+    """First token that is not special: 1 where the tokenizer adds a beginning-of-text token; in a chat the first
+    token of what the user says.
+    """
     answers: tuple[BoundAnswer, ...] = ()
+    said_last: int | None = None
+    """In a chat, the last token of what the user says."""
 
     def positions(self, where: str) -> tuple[int, ...]:
         """List the token positions a word of the language means; edits act at every mention of the entity.
@@ -45,6 +50,9 @@ class BoundPrompt:
         """
         if where == "last":
             return (len(self.ids) - 1,)
+        if where == "text.last":
+            # not a word of the language: where texts about nobody are read, to be compared with names
+            return (self._text_last,)
         if where == "first":
             return (self.first,)
         if where == "all":
@@ -62,6 +70,10 @@ class BoundPrompt:
         if not 0 <= place < len(self.ids):
             raise ValueError(f"position {where} is outside a prompt of {len(self.ids)} tokens")
         return (place,)
+
+    @property
+    def _text_last(self) -> int:
+        return len(self.ids) - 1 if self.said_last is None else self.said_last
 
     def reading_position(self, where: str) -> int:
         """Give the one position a value is read at: the last mention, where the most context has been seen."""
@@ -82,6 +94,7 @@ class Binder:
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
         self._special = set(getattr(tokenizer, "all_special_ids", ()) or ())
+        self._frames = Frames(tokenizer)
         self._cache: dict[PromptText, BoundPrompt | Unbound] = {}
 
     @property
@@ -108,8 +121,9 @@ class Binder:
                 unbound.append(result)
         return bound, unbound
 
-    def _encode(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        encoded = self.tokenizer(text, return_offsets_mapping=True, add_special_tokens=True)
+    def _encode(self, text: str, chat: bool = False) -> tuple[list[int], list[tuple[int, int]]]:
+        # A rendered chat holds its special tokens, the one at its beginning too.
+        encoded = self.tokenizer(text, return_offsets_mapping=True, add_special_tokens=not chat)
         ids = list(encoded["input_ids"])
         offsets = [(int(a), int(b)) for a, b in encoded["offset_mapping"]]
         # An end-of-text token that the tokenizer appends would stand between the prompt and its answer.
@@ -119,20 +133,34 @@ class Binder:
         return ids, offsets
 
     def _bind(self, prompt: PromptText) -> BoundPrompt | Unbound:
-        ids, offsets = self._encode(prompt.text)
+        text, shift, between, said_last = prompt.text, 0, None, None
+        if prompt.chat is not None:
+            rendered = self._frames.render(prompt.chat, prompt.text)
+            if isinstance(rendered, str):
+                return Unbound(prompt, rendered)
+            text, shift, between = rendered.text, rendered.start, rendered.joiner
+        ids, offsets = self._encode(text, prompt.chat is not None)
         if not ids:
             return Unbound(prompt, "the tokenizer makes no tokens of this text")
         first = next((i for i, (a, b) in enumerate(offsets) if b > a or ids[i] not in self._special), 0)
+        if prompt.chat is not None:
+            bare = prompt.text.strip()
+            at = shift + len(prompt.text) - len(prompt.text.lstrip())
+            said = _span_tokens(text, offsets, at, at + len(bare), "what the user says")
+            if isinstance(said, str):
+                return Unbound(prompt, said)
+            first, said_last = said
         entity: list[tuple[int, int]] = []
         for start, end in prompt.spans:
-            found = _span_tokens(prompt.text, offsets, start, end)
+            found = _span_tokens(text, offsets, start + shift, end + shift)
             if isinstance(found, str):
                 return Unbound(prompt, found)
             entity.append(found)
         answers: list[BoundAnswer] = []
         begun: set[tuple[int, ...]] = set()
         for answer in prompt.answers:
-            bound = self._bind_answer(prompt.text, ids, prompt.given, answer)
+            whole = text + (joiner(text, answer) if between is None else between)
+            bound = self._bind_answer(whole, ids, prompt.given, answer, prompt.chat is not None)
             if isinstance(bound, str):
                 return Unbound(prompt, bound)
             given, tokens = bound
@@ -141,15 +169,13 @@ class Binder:
         if len(begun) > 1:
             return Unbound(prompt, f"the given '{prompt.given}' is not the same tokens in all its answers")
         run = (*ids, *next(iter(begun), ()))
-        return BoundPrompt(prompt, run, tuple(entity), first, tuple(answers))
+        return BoundPrompt(prompt, run, tuple(entity), first, tuple(answers), said_last)
 
     def _bind_answer(
-        self, text: str, ids: list[int], given: str | None, answer: str
+        self, joined: str, ids: list[int], given: str | None, answer: str, chat: bool = False
     ) -> tuple[tuple[int, ...], tuple[int, ...]] | str:
-        """Tokenize prompt and whole answer together: the tokens given, and those scored."""
-        joined = text + joiner(text, answer)
-        whole = joined + answer
-        full, offsets = self._encode(whole)
+        """Tokenize prompt, what joins them, and whole answer together: the tokens given, and those scored."""
+        full, offsets = self._encode(joined + answer, chat)
         if full[: len(ids)] != ids:
             return f"the tokens of the prompt change when the answer '{answer}' follows it"
         if given and not answer.startswith(given):
@@ -180,14 +206,16 @@ def _spaceless(character: str) -> bool:
     )
 
 
-def _span_tokens(text: str, offsets: Sequence[tuple[int, int]], start: int, end: int) -> tuple[int, int] | str:
+def _span_tokens(
+    text: str, offsets: Sequence[tuple[int, int]], start: int, end: int, what: str = "the entity"
+) -> tuple[int, int] | str:
     """Find the tokens that overlap ``text[start:end]``, or say why they cannot stand for it."""
     inside = [i for i, (a, b) in enumerate(offsets) if b > start and a < end and b > a]
     if not inside:
-        return f"no token covers the entity '{text[start:end]}'"
+        return f"no token covers {what} '{text[start:end]}'"
     first, last = inside[0], inside[-1]
     before, after = text[offsets[first][0] : start], text[end : offsets[last][1]]
     if before.strip() or after.strip():
         whole = text[offsets[first][0] : offsets[last][1]].strip()
-        return f"the entity '{text[start:end]}' is not found in tokens of its own: '{whole}' holds it"
+        return f"{what} '{text[start:end]}' is not found in tokens of its own: '{whole}' holds it"
     return first, last

@@ -162,7 +162,7 @@ def _baseline_texts(
         return _with_names(experiment, spec, placeholder_names(experiment, spec.against)), positions
     texts = prompt_set(experiment, spec.against)
     about_nobody = all(t.entity is None for t in texts)
-    return texts, ["last"] if about_nobody and "all" not in positions else positions
+    return texts, ["text.last"] if about_nobody and "all" not in positions else positions
 
 
 def _with_names(experiment: Experiment, spec: Localize, names: Sequence[str]) -> tuple[PromptText, ...]:

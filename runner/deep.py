@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from runner.chat import check_chats
 from runner.families import site_place
 from runner.saving import foreign_sets, model_of
 from specs.language.errors import ModelError, Problem
@@ -20,8 +21,10 @@ Place = tuple[str | int, ...]
 
 
 def check_addresses(experiment: Experiment, machine: Machine, origins: Any) -> list[Problem]:
-    """Check every layer, neuron and site that a spec names against the model's shape."""
-    problems: list[Problem] = []
+    """Check every layer, neuron and site that a spec names against the model's shape, and every chat against its
+    tokenizer's template.
+    """
+    problems = check_chats(experiment, machine.tokenizer, machine.source.name, origins)
 
     def add(message: str, place: Place) -> None:
         path = ".".join(str(part) for part in place)

@@ -19,6 +19,7 @@ from runner.analyse import analyse
 from runner.analyses import Findings
 from runner.ask import PromptNumbers, known_rule, rows_of
 from runner.bind import Binder
+from runner.chat import chat_frames, chat_notes
 from runner.chosen import Chosen, dropped
 from runner.claims import evaluate
 from runner.compile import compile_ask, compile_plan
@@ -105,8 +106,13 @@ def run_cell(
         model=machine.facts(binder.adds_bos),
         spec=to_yaml(experiment),
         tables=[table.record for table in cell.imports],
+        chats=chat_frames(experiment, machine.tokenizer),
         left_out=[*(item for table in cell.imports for item in table.left_out), *plan.left_out],
-        warnings=[*(str(w.message) for w in loaded.warnings), *plan.warnings],
+        warnings=[
+            *(str(w.message) for w in loaded.warnings),
+            *plan.warnings,
+            *chat_notes(experiment, machine.tokenizer),
+        ],
     )
     finished = Finished(results, root)
     rankings: dict[str, Any] = {}

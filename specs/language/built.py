@@ -24,7 +24,6 @@ from specs.language.experiment import (
     Freeze,
     Intervention,
     Localize,
-    ModelSpec,
     NeuronSet,
     PromptSet,
     RankingControls,
@@ -98,13 +97,11 @@ def _no_twin(value: Any) -> bool:
 
 NOT_BUILT: tuple[NotBuilt, ...] = (
     # material
-    NotBuilt(ModelSpec, "chat", "`chat:` (chat templates)"),
     NotBuilt(Experiment, "vectors", "`vectors:`"),
     NotBuilt(Relation, "translations", "`translations:` (questions in other languages)"),
     NotBuilt(PromptSet, "language", "`language:` (questions in other languages)"),
     NotBuilt(PromptSet, "pairs", "`pairs:` (clean and patch twins)"),
     NotBuilt(PromptSet, "patch", "`patch:` (clean and patch twins)"),
-    NotBuilt(PromptSet, "chat", "`chat:` (chat templates)"),
     NotBuilt(PromptSet, "known", "`known: {}`", _hit, instead="write any, pass@n or accuracy"),
     # rankings
     NotBuilt(Localize, "metric", "the metric {}", lambda metric: metric in METRICS),

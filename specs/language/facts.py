@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeGuard, TypeVar
 from specs.language.conditions import holds
 from specs.language.errors import RunError
 from specs.language.experiment import (
+    Chat,
     Condition,
     EntityFilter,
     Experiment,
@@ -64,7 +65,7 @@ class PromptText:
     ``spans``: first character of each mention of ``entity_name`` and the one after its last. ``entity`` is
     the id whose question it is; ``entity_name`` is what stands in the text, another name after
     :func:`with_name`. ``template`` is the index, as text, of the wording among those of its kind. ``columns``
-    holds the entity's attributes.
+    holds the entity's attributes. With a ``chat``, ``text`` is what the user says in it.
     """
 
     text: str
@@ -80,6 +81,7 @@ class PromptText:
     answers: tuple[str, ...] = ()
     given: str | None = None
     columns: dict[str, str | float] = field(default_factory=dict, hash=False)
+    chat: Chat | None = None
 
 
 def column(prompt: PromptText, name: str) -> str | float | None:
@@ -137,6 +139,8 @@ class _Wording:
     given: str | None = None
     frames: tuple[str, ...] = ()
     part: str | None = None
+    chat: Chat | bool | None = None
+    """As in the prompt set; None for the model's."""
 
 
 def prompt_set(experiment: Experiment, name: str) -> tuple[PromptText, ...]:
@@ -189,6 +193,8 @@ def _own_set(experiment: Experiment, name: str, spec: PromptSet, within: tuple[s
         raise RunError(f"'{name}': pairs are not built yet")
     if spec.wrap is not None:
         found = [replace(wording, frames=(*wording.frames, spec.wrap)) for wording in found]
+    if spec.chat is not None:
+        found = [replace(wording, chat=spec.chat) for wording in found]
     if not spec.where and spec.unique is None and spec.limit is None:
         return _in_parts(experiment, name, spec, found)
     rendered = [(wording, _render(experiment, wording)) for wording in found]
@@ -377,7 +383,7 @@ def _derived(experiment: Experiment, spec: PromptSet, base: list[_Wording]) -> l
                 for language in _axis(axes.language)
                 for variant, form in _names(experiment, wording.entity, axes.variants, language)
             ]
-        found.update((replace(w, frames=wording.frames, part=wording.part), None) for w in again)
+        found.update((replace(w, frames=wording.frames, part=wording.part, chat=wording.chat), None) for w in again)
     return list(found)
 
 
@@ -431,7 +437,15 @@ def _render(experiment: Experiment, wording: _Wording) -> PromptText:
         answers=wording.answers,
         given=wording.given,
         columns=dict(experiment.entities[wording.entity].attributes) if wording.entity is not None else {},
+        chat=_chat(experiment.model.chat if wording.chat is None else wording.chat),
     )
+
+
+def _chat(chat: Chat | bool) -> Chat | None:
+    """Give the chat that a field turns on: `true` is the template as it is."""
+    if isinstance(chat, bool):
+        return Chat() if chat else None
+    return chat
 
 
 # -- owners, targets, others

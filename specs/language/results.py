@@ -52,6 +52,17 @@ class ImportedTable(Record):
     """Questions with an answer: pairs of entity and relation."""
 
 
+class ChatFrame(Record):
+    """The chat that prompts went through."""
+
+    where: str
+    """The block that turns it on: `model`, or a prompt set."""
+    system: str | None = None
+    prefill: str | None = None
+    frame: str
+    """The rendering of the tokenizer's template, with the word PROMPT where the prompt stood."""
+
+
 class SelfTest(Record):
     """One check of the engine on the loaded model."""
 
@@ -485,6 +496,7 @@ class Results(Record):
     analyses: dict[str, AnalysisResult] = Field(default_factory=dict)
     claims: list[ClaimResult] = Field(default_factory=list)
     tables: list[ImportedTable] = Field(default_factory=list)
+    chats: list[ChatFrame] = Field(default_factory=list)
     left_out: list[LeftOut] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
     self_tests: list[SelfTest] = Field(default_factory=list)

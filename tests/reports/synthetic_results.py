@@ -15,6 +15,7 @@ import numpy as np
 from specs.language.results import (
     AnalysisResult,
     Candidate,
+    ChatFrame,
     ClaimResult,
     ImportedTable,
     InjectedText,
@@ -470,6 +471,14 @@ def results(
                 entities=4,
                 relations=[*RELATIONS, "capital"],
                 facts=32,
+            )
+        ],
+        chats=[
+            ChatFrame(
+                where="prompts.asked_in_a_chat",
+                prefill="Answer:",
+                frame="<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\nPROMPT<|im_end|>\n"
+                "<|im_start|>assistant\nAnswer:",
             )
         ],
         left_out=[

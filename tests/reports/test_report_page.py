@@ -32,6 +32,7 @@ TITLES = [
     "Analyses",
     "Claims",
     "Tables",
+    "Chat",
     "What was left out",
     "Self-tests",
     "Stages",

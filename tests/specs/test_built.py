@@ -226,9 +226,9 @@ def test_what_is_not_built_is_refused_at_its_place(text: str, path: str, message
     assert len(found) == (2 if "minus: patch" in text else 1)
 
 
-def test_chat_templates_are_not_built() -> None:
+def test_chat_templates_are_built() -> None:
     text = HEAD.replace("model: m", "model: {id: m, chat: {prefill: 'Answer:'}}")
-    assert told(text) == [("model.chat", "`chat:` (chat templates) is not built yet")]
+    assert told(text + "prompts: {p: {relations: all, chat: false}}\n") == []
 
 
 def test_what_only_leaves_out_may_be_unbuilt() -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from specs.language import templates
-from specs.language.experiment import Relation, Split
+from specs.language.experiment import Chat, Relation, Split
 from specs.language.facts import column
 from specs.language.meaning.naming import Path
 from specs.language.meaning.scope import Scope
@@ -164,6 +164,21 @@ def _check_sizes(scope: Scope, name: str, split: Split) -> None:
                 scope.warn(f"the part '{part}' was to hold {size:g} and holds {where}{more}", *path, key=True)
 
 
+def check_chats(scope: Scope) -> None:
+    """An intervention asks no text both in a chat and out of it, or in two chats: its rows could not be told apart."""
+    for name, spec in scope.experiment.interventions.items():
+        chats: dict[str, Chat | None] = {}
+        for n, asked in enumerate(spec.ask):
+            found = scope.prompts(asked, "interventions", name, "ask", n)
+            texts = (found.texts or ()) if found is not None else ()
+            twice = next((text for text in texts if chats.setdefault(text.text, text.chat) != text.chat), None)
+            if twice is not None:
+                message = (
+                    f"'{twice.text}' is asked in two chats, or in a chat and without one; ask in two interventions"
+                )
+                scope.tell(message, "interventions", name, "ask", n)
+
+
 def check_known(scope: Scope) -> None:
     """Only questions with answers can be known."""
     for name, spec in scope.experiment.prompts.items():
@@ -238,6 +253,7 @@ CHECKS = (
     check_templates,
     check_answers,
     check_parts,
+    check_chats,
     check_known,
     check_strangers,
     check_wording,

@@ -18,7 +18,7 @@ from specs.language.conditions import number_text, text
 from specs.language.experiment import Condition, Experiment, NeuronSet, NeuronsRef
 from specs.language.needs import needed
 from specs.language.order import filters_of
-from specs.language.references import Address, is_layer_place
+from specs.language.references import Address, ResultPath, is_layer_place, usual_role
 from specs.language.results import Candidate, LeftOut, NeuronSetResult, OwnerChoice, SetPlacebo
 
 __all__ = ["Chosen", "dropped"]
@@ -40,14 +40,19 @@ class Chosen:
         return any(name in interventions_read(ref) for _, ref in filters_of(self.experiment))
 
     def survivors(self, figures: Figures) -> set[tuple[str, int, Axes]]:
-        """Find the random neurons that meet every condition but those on others: (owner, draw, cuts)."""
+        """Find the random neurons that meet every condition but those still to be asked: (owner, draw, cuts)."""
         name = figures.stage.name
         known = {**self.figures, name: figures}
         found: set[tuple[str, int, Axes]] = set()
         for _, ref in filters_of(self.experiment):
             if interventions_read(ref) != (name,):
                 continue
-            on_others = [n for n, c in enumerate(ref.where) if any(path.role == "others" for path in reads_of(c))]
+            waiting = figures.stage.deferred
+            on_others = [
+                n
+                for n, c in enumerate(ref.where)
+                if any((path.role or usual_role(path.quantity)) in waiting for path in reads_of(c))
+            ]
             for owner in figures.alone:
                 judgement = judgement_of(self.experiment, ref, owner, self.rankings, {}, self.widths, known)
                 for draw in range(figures.stage.spec.controls.random_neurons):
@@ -172,7 +177,23 @@ class Chosen:
             further = [judge_one(ref, owner, address, properties, self.figures) for address in rest]
         else:
             further = [Judged(address, (), None) for address in rest]
-        return [_candidate(j, properties) for j in (*judged, *further)]
+        return [_candidate(j, properties, self._side_effects(ref, owner, j.address)) for j in (*judged, *further)]
+
+    def _side_effects(self, ref: NeuronsRef, owner: str, address: Address) -> dict[str, float]:
+        """Give what editing a neuron did to texts about nobody, where that was measured and no condition reads it."""
+        found: dict[str, float] = {}
+        if not isinstance(ref, NeuronSet):
+            return found
+        for name in interventions_read(ref):
+            figures = self.figures[name]
+            for measure in figures.stage.spec.measure:
+                path = ResultPath(name, quantity=measure)
+                if usual_role(measure) != "texts" or any(path in reads_of(c) for c in ref.where):
+                    continue
+                value = figures.value(path, owner, address).value
+                if isinstance(value, float):
+                    found[str(path)] = value
+        return found
 
     # -- the placebo --------------------------------------------------------------------------------------------
 
@@ -216,7 +237,7 @@ def _texts(value: str | list[str] | None) -> list[str]:
     return [value] if isinstance(value, str) else list(value)
 
 
-def _candidate(judged: Judged, properties: Properties | None) -> Candidate:
+def _candidate(judged: Judged, properties: Properties | None, side_effects: Mapping[str, float]) -> Candidate:
     address = judged.address
     rank = score = dominance = None
     if (
@@ -241,6 +262,7 @@ def _candidate(judged: Judged, properties: Properties | None) -> Candidate:
         reasons=[figure.reason for figure in judged.figures],
         wanted=[figure.wanted for figure in judged.figures],
         failed=judged.failed,
+        side_effects=dict(side_effects),
     )
 
 

@@ -36,7 +36,7 @@ from specs.language.facts import (
 )
 from specs.language.needs import needed
 from specs.language.order import filters_of, run_order, waits_for
-from specs.language.references import is_entity_position, resolve_layers
+from specs.language.references import is_entity_position, resolve_layers, usual_role
 from specs.language.results import LeftOut
 from specs.language.shipped import shipped_list
 from specs.language.words import ConditionName, Role
@@ -236,7 +236,8 @@ def _ask_stage(
     points: list[Axes] = [tuple(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
     at: dict[str, list[Axes]] = {o: [p for p in points if has_neurons is None or has_neurons(o, p)] for o in owners}
     owners = tuple(owner for owner in owners if at[owner])
-    placebo_on_others = filters_read_others(experiment, name)
+    read_in = roles_read(experiment, name)
+    deferred = frozenset(read_in or ()) & {"others", "texts"}
     builder = _JobBuilder()
     left_out: dict[str, LeftOut] = {}
     where = f"interventions.{name}"
@@ -395,13 +396,18 @@ def _ask_stage(
                 clean: Reading = clean,
                 unknown: tuple[Reading, ...] = unknown,
             ) -> None:
-                rows.append(PlannedRow(owner, condition, draw, role, at, prompt, question, reading, clean, unknown))
+                later = condition == "random_neurons" and role in deferred
+                rows.append(
+                    PlannedRow(owner, condition, draw, role, at, prompt, question, reading, clean, unknown, later)
+                )
 
             row(question, "clean", clean)
             for label, condition in conditions:
-                # Random neurons are asked about others only where a filter puts them through its conditions.
-                of_others = label in ("edit", "no_edit") or (label == "random_neurons" and placebo_on_others)
-                if role == "others" and not of_others:
+                # Random neurons are asked about others only where a filter puts them through its conditions, and so
+                # are those beside many candidates of texts.
+                control = label in ("random_neurons", "wrong_cell")
+                for_filter = label == "random_neurons" and role in deferred
+                if control and not for_filter and (role == "others" or (role == "texts" and read_in is not None)):
                     continue
                 for prompt in as_asked:
                     row(
@@ -433,25 +439,29 @@ def _ask_stage(
         owners=owners,
         wrong=wrong,
         axes={k: tuple(v) for k, v in axes.items()},
-        controls=_control_notes(spec, owners, wrong, bool(placeholders)),
+        controls=_control_notes(spec, owners, wrong, bool(placeholders), deferred),
         means=means,
         held_at=held_at,
         taken_from=taken_from,
         candidates=tuple(_candidates(experiment, asked, binder)),
         left_out=(*left_out.values(), *(item for stage in means for item in stage.left_out)),
         after=waits_for(experiment, name),
-        deferred=sum(row.deferred for row in rows),
+        deferred=deferred,
     )
 
 
-def filters_read_others(experiment: Experiment, name: str) -> bool:
-    """Say whether a filter that is run asks what an intervention's neurons do to others."""
-    return any(
-        path.block == name and path.role == "others" and path.condition in (None, "edit")
+def roles_read(experiment: Experiment, name: str) -> frozenset[Role] | None:
+    """Give the roles in which filters read what an intervention's neurons do; None where no filter reads it."""
+    paths = [
+        path
         for _, ref in filters_of(experiment)
         for condition in ref.where
         for path in reads_of(condition)
-    )
+        if path.block == name
+    ]
+    if not paths:
+        return None
+    return frozenset(p.role or usual_role(p.quantity) for p in paths if p.condition in (None, "edit"))
 
 
 def owners_of_intervention(experiment: Experiment, spec: Intervention) -> tuple[str, ...]:
@@ -511,13 +521,20 @@ def _conditions(
 
 
 def _control_notes(
-    spec: Intervention, owners: Sequence[str], wrong: Mapping[str, str], placeholder: bool
+    spec: Intervention,
+    owners: Sequence[str],
+    wrong: Mapping[str, str],
+    placeholder: bool,
+    deferred: frozenset[Role] = frozenset(),
 ) -> dict[str, str]:
     notes = {}
     draws = spec.controls.random_neurons
     notes["random_neurons"] = (
         f"{draws} draws of as many neurons of the same layers and sites" if draws else "turned off"
     )
+    if draws and deferred:
+        asked = " and ".join(sorted(deferred))
+        notes["random_neurons"] += f"; of {asked} only those that meet the other conditions of a filter are asked"
     if not spec.controls.wrong_cell:
         notes["wrong_cell"] = "turned off"
     elif wrong:

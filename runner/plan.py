@@ -74,11 +74,8 @@ class PlannedRow:
     reading: Reading
     clean: Reading
     unknown: tuple[Reading, ...] = ()
-
-    @property
-    def deferred(self) -> bool:
-        """Whether it is asked for a filter alone, which wants it only for some random neurons."""
-        return self.condition == "random_neurons" and self.role == "others"
+    deferred: bool = False
+    """Whether it is asked for a filter alone, which wants it only for some random neurons."""
 
 
 @dataclass(frozen=True)
@@ -143,8 +140,8 @@ class AskStage:
     warnings: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     """Interventions whose results say which neurons are edited; until then the rows are an upper bound."""
-    deferred: int = 0
-    """Rows of random neurons about others: run only for draws that meet a filter's other conditions."""
+    deferred: frozenset[Role] = frozenset()
+    """Roles in which random neurons are asked for a filter alone: run only for draws that meet its other conditions."""
 
 
 @dataclass(frozen=True)

@@ -223,8 +223,8 @@ def _ask(
     if chosen.is_read(stage.name):
         chosen.figures[stage.name] = Figures.of(experiment, stage, resolver, every)
         results.neurons = chosen.records()
-    # Random neurons that were asked about others only because they passed for their target stand for no others.
-    rows = [row for row in every if not (row.asked.condition == "random_neurons" and row.asked.role == "others")]
+    # Random neurons that were asked more only because they passed so far stand for no others.
+    rows = [row for row in every if not (row.asked.condition == "random_neurons" and row.asked.role in stage.deferred)]
     axes = tuple(stage.axes)
     n_asked, n_known = count_asked(rows)
     results.interventions[stage.name] = InterventionResult(
@@ -310,7 +310,7 @@ def ask_in_parts(
 ) -> tuple[list[Row], list[Stage], float | None]:
     """Run an intervention; give its rows, what was spent, and the largest deviation of a frozen value.
 
-    Random neurons are asked about others for a filter alone, and only those that meet its other conditions.
+    What random neurons do to others is asked for a filter alone, and only of those that meet its other conditions.
     """
     first, _ = narrowed(stage, lambda row: not row.deferred) if stage.deferred else (stage, ())
     outcome, record = ask_stage(machine, first, resolver, reporter)
@@ -324,7 +324,7 @@ def ask_in_parts(
     if not second.rows:
         return rows, [record], deviation
     later, more = ask_stage(
-        machine, replace(second, name=f"{stage.name}: random neurons on others"), resolver, reporter
+        machine, replace(second, name=f"{stage.name}: random neurons that pass so far"), resolver, reporter
     )
     rows += rows_of(second, later, machine.tokenizer, rule, numbers)
     return rows, [record, more], frozen_deviation([outcome, later])

@@ -79,9 +79,10 @@ def _ask_lines(stage: AskStage) -> Iterable[str]:
     if stage.after:
         yield f"  after {', '.join(stage.after)}: at most, owners for whom no neuron passes are left out"
     if stage.deferred:
+        later = sum(row.deferred for row in stage.rows)
         yield (
-            f"  at most: {stage.deferred:,} rows of random neurons about others: run only where they meet the other "
-            "conditions of the filter that reads them"
+            f"  at most: {later:,} rows of random neurons asked about {' and '.join(sorted(stage.deferred))}: run only "
+            "where they meet the other conditions of the filter that reads them"
         )
     yield from _left_out_lines(stage.left_out)
     yield ""

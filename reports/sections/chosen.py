@@ -166,7 +166,12 @@ def _head(chosen: NeuronSetResult) -> list[Column]:
         Column("rank", "number"),
         Column("dominance", "number"),
         *(Column(_short(chosen.quantities[n]), "number", _threshold(chosen, n)) for n in _columns(chosen)),
+        *(Column(_short(path), "number", "of texts about nobody") for path in _side_effects(chosen)),
     ]
+
+
+def _side_effects(chosen: NeuronSetResult) -> list[str]:
+    return list(dict.fromkeys(path for o in chosen.owners.values() for c in o.candidates for path in c.side_effects))
 
 
 def _short(quantity: str) -> str:
@@ -187,6 +192,7 @@ def _described(chosen: NeuronSetResult, label: str, key: str, candidate: Candida
         Cell(formats.MISSING if candidate.rank is None else formats.whole(candidate.rank)),
         Cell(formats.number(candidate.dominance)),
         *(_figure(candidate, n) for n in _columns(chosen)),
+        *(Cell(formats.number(candidate.side_effects.get(path))) for path in _side_effects(chosen)),
     ]
 
 

@@ -245,6 +245,8 @@ class Candidate(Record):
     """What it is compared with where that is a result too; None where the condition names the number."""
     failed: int | None = None
     """Number of the first condition that is not met, from 0; None where all are."""
+    side_effects: dict[str, float] = Field(default_factory=dict)
+    """Result path: what editing it did to texts about nobody, where no condition asks for that."""
 
 
 class OwnerChoice(Record):

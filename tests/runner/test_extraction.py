@@ -174,4 +174,4 @@ def test_the_plan_says_that_it_is_an_upper_bound(command: Command, write_spec: W
     assert answer.code == 0, answer.all
     words = " ".join(answer.out.split())
     assert "after verify: at most, owners for whom no neuron passes are left out" in words
-    assert "rows of random neurons about others: run only where they meet the other conditions" in words
+    assert "rows of random neurons asked about others: run only where they meet the other conditions" in words

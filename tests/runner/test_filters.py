@@ -301,7 +301,9 @@ def test_only_random_neurons_that_hurt_their_target_are_asked_about_others(
     experiment_of: Callable[..., Experiment],
 ) -> None:
     chosen, stage = chosen_of(experiment_of())
-    assert stage.deferred == 2 * 2 * 3 * 4  # owners, questions about the other, ranks, draws
+    assert stage.deferred == {"others"}
+    # owners, questions about the other, ranks, draws
+    assert sum(row.deferred for row in stage.rows) == 2 * 2 * 3 * 4
     figures = chosen.figures.pop("verify")
     survivors = chosen.survivors(figures)
     assert survivors == {("obama", 2, (("rank", "2"),)), ("trump", 3, (("rank", "1"),))}
@@ -312,8 +314,43 @@ def test_no_random_neuron_is_asked_about_others_where_no_filter_wants_it(
 ) -> None:
     without = "".join(line for line in CHECKED.splitlines(keepends=True) if "others" not in line)
     _, stage = chosen_of(experiment_of(without))
-    assert stage.deferred == 0
+    assert stage.deferred == frozenset()
     assert not any(row.condition == "random_neurons" and row.role == "others" for row in stage.rows)
+
+
+def test_texts_are_asked_of_random_neurons_where_a_filter_reads_them_and_not_for_nothing(
+    experiment_of: Callable[..., Experiment],
+) -> None:
+    verify = VERIFY.replace("ask: questions", "ask: [questions, neutral]").replace(
+        "probability]", "probability, perplexity]"
+    )
+
+    def on_texts(experiment: Experiment, name: str = "verify") -> set[tuple[str, bool]]:
+        stage = compile_ask(experiment, name, Binder(tokenizer()), N_LAYERS)
+        return {(row.condition, row.deferred) for row in stage.rows if row.role == "texts"}
+
+    plain = {("clean", False), ("edit", False)}
+    assert on_texts(experiment_of(verify=verify)) == plain
+    read = CHECKED + "      - verify/texts/perplexity <= 100\n"
+    assert on_texts(experiment_of(read, verify=verify)) == {*plain, ("random_neurons", True)}
+    # By a perplexity the texts are meant, named or not.
+    unnamed = CHECKED + "      - verify/perplexity <= 100\n"
+    assert on_texts(experiment_of(unnamed, verify=verify)) == {*plain, ("random_neurons", True)}
+
+
+def test_what_a_candidate_does_to_texts_stands_beside_its_figures(experiment_of: Callable[..., Experiment]) -> None:
+    verify = VERIFY.replace("ask: questions", "ask: [questions, neutral]").replace(
+        "probability]", "probability, perplexity]"
+    )
+
+    def value(owner: str, condition: str, draw: int, role: str, rank: str) -> dict[str, float]:
+        if role == "texts":
+            return {"perplexity": 20.0 + (int(rank) if condition == "edit" else 0)}
+        return loss(owner, condition, draw, role, rank)
+
+    chosen, _ = chosen_of(experiment_of(verify=verify), value)
+    record = chosen.records()["verified"].owners["trump"]
+    assert [c.side_effects for c in record.candidates] == [{"verify/perplexity": 20.0 + r} for r in (1, 2, 3)]
 
 
 def test_owners_for_whom_nothing_passed_are_taken_out_with_the_step_that_failed(

@@ -28,7 +28,7 @@ def bars(counts: Sequence[tuple[int, float]], title: str = "neurons", width: int
         .mark_bar(color=ACCENT)
         .encode(
             x=alt.X("layer:O", axis=alt.Axis(title="layer", values=ticks, labelAngle=0, grid=False)),
-            y=alt.Y("n:Q", axis=alt.Axis(title=title, tickCount=4, tickMinStep=1)),
+            y=alt.Y("n:Q", axis=alt.Axis(title=title, tickCount=4, tickMinStep=1, format="d")),
             description=alt.Description("tip:N"),
         )
     )

@@ -25,7 +25,7 @@ from runner.claims import evaluate
 from runner.compile import compile_ask, compile_plan
 from runner.describe import edit_words, field_word, source_words
 from runner.figures import Figures, cut_point
-from runner.localization.record import layer_records, names_band, share_as_dominant
+from runner.localization.record import layer_records, names_band, share_as_dominant, share_as_high
 from runner.model import Machine
 from runner.narrow import narrowed
 from runner.observe import Row
@@ -528,7 +528,9 @@ def ranking_result(stage: LocalizeStage, data: Any) -> Ranking:
             },
             prompts=group.prompts,
             layers=layer_records(data, arrays) if data.of_layers else [],
-            random_names=share_as_dominant(listed[0], data.random_names),
+            random_names=share_as_high(data, listed[0])
+            if data.of_layers
+            else share_as_dominant(listed[0], data.random_names),
         )
     winners: dict[str, list[str]] = {}
     for owner, group_record in groups.items():

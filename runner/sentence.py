@@ -159,6 +159,7 @@ def _cell(results: Results, group: RankingGroup) -> str:
         return (
             f"of the {group.n_candidates} layers, what {best.address} writes at {group.label} is the steadiest: "
             f"{best.score:.1f} times as steady as for made-up names"
+            + ("" if group.random_names is None else f", and {group.random_names:.0%} of those have a layer as steady")
         )
     if ranking.metric == "random":
         return f"{best.address} was drawn at random for {group.label}"

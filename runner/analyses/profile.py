@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from runner.analyses.protocol import Findings
-from runner.analyses.sets import owned_sets
+from runner.analyses.sets import OwnedSet, owned_sets
 from specs.language.experiment import Analysis as AnalysisSpec
+from specs.language.references import Address
 from specs.language.results import AnalysisResult
 
 __all__ = ["profile"]
@@ -27,6 +29,8 @@ def profile(name: str, spec: AnalysisSpec, found: Findings) -> AnalysisResult:
     chosen = [address for group in groups for address in group.neurons]
     counts = Counter((a.site, a.layer) for a in chosen)
     different = Counter((a.site, a.layer) for a in dict.fromkeys(chosen))
+    block = spec.profile.partition("/")[0]
+    unit = found.results.rankings[block].unit if block in found.results.rankings else "neuron"
     layers = range(found.results.model.n_layers)
     sites = sorted({site for site, _ in counts})
     per_layer = {layer: sum(counts[site, layer] for site in sites) for layer in layers}
@@ -36,13 +40,25 @@ def profile(name: str, spec: AnalysisSpec, found: Findings) -> AnalysisResult:
         of=spec.profile,
         columns=COLUMNS,
         rows=[[site, layer, counts[site, layer], different[site, layer]] for site in sites for layer in layers],
-        sentence=_sentence(per_layer, len(chosen), len(set(chosen)), len(groups)),
+        sentence=_layers_sentence(chosen, groups)
+        if unit == "layer"
+        else _sentence(per_layer, len(chosen), len(set(chosen)), len(groups)),
         figures={
             **{f"L{layer}": float(n) for layer, n in per_layer.items()},
             "neurons": float(len(chosen)),
             "different": float(len(set(chosen))),
         },
     )
+
+
+def _layers_sentence(chosen: Sequence[Address], groups: Sequence[OwnedSet]) -> str:
+    counts = Counter(address.layer for address in chosen)
+    most = max(counts.values())
+    peaks = [f"L{layer}" for layer in sorted(counts) if counts[layer] == most]
+    if len(chosen) == 1:
+        return f"The one layer is {peaks[0]}."
+    text = f"The best layers of {len(groups)} names lie from L{min(counts)} to L{max(counts)}"
+    return f"{text}, most of them ({most}) at {peaks[0]}." if len(peaks) == 1 else f"{text}."
 
 
 def _sentence(per_layer: dict[int, int], n: int, different: int, owners: int) -> str:

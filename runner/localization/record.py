@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from runner.localization.layers import COSINE_FLOOR
+from runner.localization.layers import COSINE_FLOOR, NameBaseline
 from runner.localization.ranking import Arrays, RankingData
 from specs.language.results import LayerFigure, RandomName, RankedNeuron
 
-__all__ = ["layer_records", "names_band", "share_as_dominant"]
+__all__ = ["layer_records", "names_band", "share_as_dominant", "share_as_high"]
 
 
 def layer_records(data: RankingData, arrays: Arrays) -> list[LayerFigure]:
@@ -32,8 +32,20 @@ def names_band(data: RankingData) -> list[tuple[float, float]]:
     """Give, of each layer, the 5th and 95th percentile of the score of single made-up names."""
     if data.names is None:
         return []
-    scores = data.names.stability.astype(np.float64) / data.names.usual()
-    return [(float(low), float(high)) for low, high in np.quantile(scores, (0.05, 0.95), axis=0).T]
+    return [(float(low), float(high)) for low, high in np.quantile(_of_names(data.names), (0.05, 0.95), axis=0).T]
+
+
+def share_as_high(data: RankingData, best: RankedNeuron) -> float | None:
+    """Give the share of made-up names that have some layer with at least the score of an owner's best."""
+    if data.names is None:
+        return None
+    return float((_of_names(data.names).max(axis=1) >= best.score).mean())
+
+
+def _of_names(names: NameBaseline) -> np.ndarray:
+    """Give the score of every single made-up name and layer, ``[n_names, n_layers]``."""
+    scores: np.ndarray = names.stability.astype(np.float64) / names.usual()
+    return scores
 
 
 def share_as_dominant(best: RankedNeuron, names: Sequence[RandomName]) -> float | None:

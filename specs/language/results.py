@@ -174,7 +174,7 @@ class RankingGroup(Record):
     layers: list[LayerFigure] = Field(default_factory=list)
     """Where layers are ranked: the figures of each, in the order of the model."""
     random_names: float | None = None
-    """Share of the made-up names whose best is at least as dominant; None where none were ranked."""
+    """Share of the made-up names whose best is at least as dominant (of layers: scores as high); None without any."""
 
 
 class Ranking(Record):

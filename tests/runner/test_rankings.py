@@ -322,6 +322,8 @@ def test_a_spec_ranks_layers_claims_one_and_cannot_edit_it(
     assert group.chosen == [group.neurons[0].address]
     scores = read_ranking(folder, "layer")
     assert scores["trump/score"].shape == (3, 1)
+    of_names = scores["names_stability"].astype(float) / scores["names_stability"].astype(float).mean(axis=0)
+    assert group.random_names == pytest.approx((of_names.max(axis=1) >= group.neurons[0].score).mean())
     for figure in group.layers:
         usual = scores["names_stability"].astype(float).mean(axis=0)[figure.layer]
         assert scores["trump/score"][figure.layer, 0] == pytest.approx(figure.stability / usual, rel=1e-5)

@@ -19,13 +19,17 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from runner.summaries import other_forms
-from specs.language.results import Effect, InterventionResult, NeuronSetResult, RankingGroup, Results, Summary
+from specs.language.results import Effect, InterventionResult, NeuronSetResult, Ranking, RankingGroup, Results, Summary
 from specs.language.words import ConditionName, Role
 
 __all__ = ["answer", "effects"]
 
 STANDS_OUT = 2.0
 CLEARLY = 10.0
+MANY = 6
+"""Owners beyond which the sentence speaks of all together."""
+EVERYBODY = "*"
+"""The owner of means over all owners."""
 SMALL = 0.05
 COMPARABLE = 0.5
 SILENCING = (
@@ -47,13 +51,19 @@ Point = Mapping[str, float | str]
 
 
 def answer(results: Results) -> str:
-    """Say in one sentence what the run found about its first owner, and for how many others it holds."""
+    """Say in one sentence what the run found about its first owner, and for how many others it holds.
+
+    Of more owners than anybody reads one by one it speaks of all together.
+    """
     # What candidates were tried with speaks where nothing was done to those that passed.
     tried = {name for chosen in results.neurons.values() for name in chosen.interventions}
     done = sorted((i for i in results.interventions.values() if i.owners), key=lambda i: i.name in tried)
     silencing = next((i for i in done if not i.placeholder), None)
     injection = next((i for i in done if i.placeholder), None)
     main = silencing or injection
+    many = _many(results, main)
+    if many is not None:
+        return _sentence(_of_many(results, many, silencing, injection))
     group = _first_group(results, main)
     owner = main.owners[0] if main else group.key if group else None
     if owner is None:
@@ -68,6 +78,10 @@ def answer(results: Results) -> str:
         parts.append(_injection(results, injection, owner, group))
     if main is None:
         parts.append("nothing was done to it")
+    return _sentence(parts)
+
+
+def _sentence(parts: Iterable[str]) -> str:
     text = "; ".join(dict.fromkeys(parts))
     return text[0].upper() + text[1:] + "."
 
@@ -190,6 +204,67 @@ def _chosen(chosen: NeuronSetResult) -> str:
     if placebo is None or not placebo.owners:
         return text
     return f"{text} (with random neurons in their place, {_number(sum(placebo.owners) / len(placebo.owners))})"
+
+
+# -- many owners --------------------------------------------------------------------------------------------
+
+
+def _many(results: Results, main: InterventionResult | None) -> Ranking | None:
+    """Give the ranking of neurons that is spoken of as a whole, if it has more than ``MANY`` entities."""
+    rankings = [r for r in results.rankings.values() if r.unit == "neuron"]
+    if main is not None:
+        rankings = [r for r in rankings if set(main.owners) <= set(r.groups)] or rankings
+    found = next((r for r in rankings if all(g.entity is not None for g in r.groups.values())), None)
+    own = [] if found is None else [g for g in found.groups.values() if g.variant is None and g.neurons]
+    return found if len(own) > MANY else None
+
+
+def _of_many(
+    results: Results,
+    ranking: Ranking,
+    silencing: InterventionResult | None,
+    injection: InterventionResult | None,
+) -> list[str]:
+    """Say for how many owners a neuron stands out and where, what was done to all, and what was derived."""
+    parts = [_cells(ranking)]
+    parts += [_chosen(chosen) for chosen in results.neurons.values() if chosen.conditions]
+    if silencing:
+        parts.append(_silencing(results, silencing, EVERYBODY, None))
+        parts.append(_specific(results, silencing))
+    if injection:
+        parts.append(_injection(results, injection, EVERYBODY, None))
+    if not silencing and not injection:
+        found = [a.sentence for a in results.analyses.values() if a.verb == "correlation" and a.sentence]
+        parts += [text[0].lower() + text[1:].rstrip(".") for text in found]
+    return [part for part in parts if part]
+
+
+def _cells(ranking: Ranking) -> str:
+    """Count the owners of a neuron of their own that stands out, with the layers these lie in."""
+    own = [g for g in ranking.groups.values() if g.variant is None and g.neurons]
+    shared = {key for keys in ranking.shared_winners.values() for key in keys}
+    alone = [g for g in own if g.key not in shared]
+    both = _count(len(own) - len(alone))
+    if ranking.metric != "stability":
+        how = ranking.metric.replace("_", " ")
+        return f"of {len(own)} entities, {_count(len(alone))} have a neuron of their own that ranks first by {how}"
+    clear = [g for g in alone if (g.neurons[0].dominance or 0.0) >= CLEARLY]
+    layers = sorted({str(g.neurons[0].layer) for g in clear}, key=int)
+    where = f", in layer{'s' if len(layers) > 1 else ''} {' to '.join(layers[:1] + layers[1:][-1:])}" if layers else ""
+    return (
+        f"of {len(own)} entities, {_count(len(clear))} have a neuron of their own that stands out{where}, "
+        f"{_count(len(alone) - len(clear))} a weaker one, and {both} one that ranks first for somebody else too"
+    )
+
+
+def _specific(results: Results, done: InterventionResult) -> str:
+    """Count the owners whose own neurons have a specific effect; one that two of them share is nobody's."""
+    shared = {o for ranking in results.rankings.values() for them in ranking.shared_winners.values() for o in them}
+    found = sum(
+        o not in shared and (effect := _effect(done, o)) is not None and effect.verdict == "specific"
+        for o in done.owners
+    )
+    return f"a specific effect is found for {_count(found)} of {_count(len(done.owners))}"
 
 
 # -- silencing ----------------------------------------------------------------------------------------------
@@ -495,6 +570,9 @@ def _label(results: Results, owner: str) -> str:
 
 def _edited(done: InterventionResult, owner: str, group: RankingGroup | None, point: Point | None = None) -> str:
     """Name what was edited: ``it`` for the neuron that the sentence is about."""
+    if owner == EVERYBODY:
+        rank = point.get("rank") if point else None
+        return "each one's neurons" if rank is None else f"each one's neuron of rank {_factor(rank)}"
     edited = done.neurons.get(owner, [])
     if group is not None and edited == [group.neurons[0].address]:
         return "it"

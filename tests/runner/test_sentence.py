@@ -31,11 +31,11 @@ KS = "knowledge_score"
 
 def group(key="trump", address="L1.N4123", dominance=23.4):
     neuron = RankedNeuron(
-        rank=1, address=address, site="mlp.neurons", layer=1, neuron=4123, score=9.0, dominance=dominance
+        rank=1, address=address, site="mlp.neurons", layer=int(address[1]), neuron=4123, score=9.0, dominance=dominance
     )
     return RankingGroup(
         key=key,
-        label=LABELS[key],
+        label=LABELS.get(key, key),
         entity=key,
         n_prompts=100,
         n_candidates=64,
@@ -431,3 +431,36 @@ def test_where_ranks_are_swept_the_neuron_of_the_first_is_meant():
         summaries=[found, clean],
     )
     assert "multiplying the neuron of rank 1 by -2 takes" in answer(results(done))
+
+
+def people(n, dominance=20.0):
+    return [group(f"e{i}", f"L{1 + i % 3}.N{i}", dominance) for i in range(n)]
+
+
+def test_many_owners_are_spoken_of_together():
+    ranked = ranking(*people(5), *[group(f"w{i}", f"L5.N{i}", 4.0) for i in range(3)], group("x", "L1.N0"))
+    ranked.shared_winners = {"L1.N0": ["e0", "x"]}
+    assert answer(results(rankings={"cell": ranked})) == (
+        "Of 9 entities, four have a neuron of their own that stands out, in layers 1 to 3, three a weaker one, and two "
+        "one that ranks first for somebody else too."
+    )
+
+
+def test_of_many_the_effect_on_all_together_is_told_and_specific_ones_are_counted():
+    everybody = people(8)
+    names = [g.key for g in everybody]
+    every = [
+        s
+        for name in ["*", *names]
+        for s in (
+            summary(1.0, "clean", edited=name),
+            summary(1.0, "clean", "others", edited=name),
+            summary(1.0 if name in names[:2] else 0.1, edited=name, scale=-1.0),
+            summary(0.99, role="others", edited=name, scale=-1.0),
+            summary(0.98, "random_neurons", edited=name, scale=-1.0),
+        )
+    ]
+    done = amnesia(owners=names, neurons={g.key: g.chosen for g in everybody}, axes={"scale": [-1.0]}, summaries=every)
+    text = answer(results(done, rankings={"cell": ranking(*everybody)}))
+    assert "multiplying each one's neurons by -1 takes the knowledge score from 1.00 to 0.10" in text
+    assert "a specific effect is found for six of eight" in text

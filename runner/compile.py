@@ -26,6 +26,7 @@ from specs.language.errors import RunError
 from specs.language.experiment import GRADIENT_METRICS, Experiment, Intervention, Localize, Source
 from specs.language.facts import (
     PromptText,
+    column,
     draw,
     entities_of,
     owner_key,
@@ -113,7 +114,7 @@ def _localize_stage(experiment: Experiment, name: str, spec: Localize, binder: B
             groups.setdefault(owner, [])
         else:
             groups.setdefault(owner, []).append(add(result, positions))
-        labels.setdefault(owner, (text.entity_name or owner, text.entity, text.variant))
+        labels.setdefault(owner, _label(text, owner, by))
     baseline: list[int] = []
     if isinstance(spec.against, str) and spec.metric not in WITHOUT_BASELINE:
         texts, where = _baseline_texts(experiment, spec, positions)
@@ -143,6 +144,18 @@ def _localize_stage(experiment: Experiment, name: str, spec: Localize, binder: B
         left_out=tuple(left_out),
         names={made_up: tuple(members) for made_up, members in names.items()},
     )
+
+
+def _label(text: PromptText, owner: str, by: Sequence[str]) -> tuple[str, str | None, str | None]:
+    """Give the name of an owner, its entity and the form of its name; what is ranked by other columns has neither."""
+    if "entity" not in by:
+        return owner, None, None
+    more = [
+        str(value) for name in by if name not in ("entity", "variant") and (value := column(text, name)) is not None
+    ]
+    name = text.entity_name or owner
+    variant = text.variant if "variant" in by else None
+    return (f"{name} ({', '.join(more)})" if more else name), text.entity, variant
 
 
 def reading_positions(bound: BoundPrompt, where: Sequence[str]) -> tuple[int, ...]:

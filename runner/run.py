@@ -535,9 +535,11 @@ def ranking_result(stage: LocalizeStage, data: Any) -> Ranking:
     winners: dict[str, list[str]] = {}
     for owner, group_record in groups.items():
         winners.setdefault(group_record.neurons[0].address, []).append(owner)
-    shared = {address: owners for address, owners in winners.items() if len({groups[o].entity for o in owners}) > 1}
+    whose = {owner: group_record.entity or owner for owner, group_record in groups.items()}
+    shared = {address: owners for address, owners in winners.items() if len({whose[o] for o in owners}) > 1}
     spec = stage.spec
-    n_entities = len({g.entity for g in groups.values()})
+    n_entities = len(set(whose.values()))
+    kind = "entities" if all(g.entity is not None for g in groups.values()) else "owners"
     return Ranking(
         name=stage.name,
         metric=spec.metric,
@@ -556,7 +558,7 @@ def ranking_result(stage: LocalizeStage, data: Any) -> Ranking:
         warnings=[]
         if data.of_layers
         else [
-            f"{address} wins for {len({groups[o].entity for o in owners})} of {n_entities} entities "
+            f"{address} wins for {len({whose[o] for o in owners})} of {n_entities} {kind} "
             f"({', '.join(owners)}): it is not a cell of any of them"
             for address, owners in shared.items()
         ],

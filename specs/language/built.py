@@ -105,7 +105,6 @@ NOT_BUILT: tuple[NotBuilt, ...] = (
     NotBuilt(PromptSet, "known", "`known: {}`", _hit, instead="write any, pass@n or accuracy"),
     # rankings
     NotBuilt(Localize, "metric", "the metric {}", lambda metric: metric in METRICS),
-    NotBuilt(Localize, "by", "a ranking for each {}", lambda column: column in ("entity", "variant")),
     NotBuilt(Localize, "against", "contrasting with {}", lambda a: isinstance(a, str) and a != "others"),
     NotBuilt(Localize, "site", "a ranking over several sites", lambda sites: len(sites) == 1),
     NotBuilt(Localize, "layers", "taking the layers of a neuron set ({})", _numbered),
@@ -199,7 +198,7 @@ def _refused(part: NotBuilt, block: Block, path: tuple[Step, ...], origins: Orig
     value = getattr(block, part.field)
     if value is None or value is False or value == 0 or value == [] or value == {}:
         return
-    each = part.field in ("measure", "by") and isinstance(value, list)
+    each = part.field == "measure" and isinstance(value, list)
     for n, item in enumerate(value if each else [value]):
         if part.built(item):
             continue

@@ -290,7 +290,6 @@ def _not_built() -> str:
         "taking the layers of a neuron set ({})": "taking the layers of a neuron set",
         "the metric {}": f"metrics but {_list(_built_words('metric'))}",
         "the measure {}": f"measures but {_list(_built_words('measure'))}",
-        "a ranking for each {}": "a ranking for each column but entity and variant",
         "contrasting with {}": "contrasting with others, or with names in a list",
         "adding {}": "adding values of a patch twin",
         "setting neurons to {}": "setting neurons to values of a patch twin",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as parquet
 import pytest
 import torch
 from hypothesis import given, settings
@@ -466,3 +467,57 @@ def test_an_analysis_that_has_no_one_answer_is_refused(
     more = f"neurons: {{few: {{of: cell, top: [1, 2]}}}}\nanalyses:\n  a: {{{analysis}}}\n"
     answer = command("validate", write_spec(more=more))
     assert answer.code == 2 and why in " ".join(answer.all.split()), answer.all
+
+
+# -- rankings by other columns
+
+
+def test_a_ranking_is_made_for_each_value_of_a_column(staged: Staged) -> None:
+    people = (
+        "trump: Donald Trump, obama: Barack Obama}",
+        "trump: {name: Donald Trump, attributes: {party: R}},\n  obama: {name: Barack Obama, attributes: {party: D}},\n"
+        "  reagan: {name: Ronald Reagan, attributes: {party: R}}, merkel: Angela Merkel}",
+    )
+    stage = staged("{metric: mean_activation, prompts: names, by: party}", people)
+    assert {owner: len(members) for owner, members in stage.groups.items()} == {"R": 16, "D": 8}
+    assert stage.labels == {"R": ("R", None, None), "D": ("D", None, None)}
+    assert {item.reason for item in stage.left_out} == {"it has no party to be ranked by"} and len(stage.left_out) == 8
+    data, _ = localize(Engine(model()), stage)
+    for owner, members in stage.groups.items():
+        rows = []
+        for i in members:
+            sequence = stage.job.sequences[i]
+            seen, _ = run_alone(model(), sequence.ids)
+            rows.append([seen[k][sequence.read[0]].double().numpy() for k in stage.layers])
+        np.testing.assert_allclose(data.groups[owner].score, np.abs(np.mean(rows, axis=0)), rtol=1e-3, atol=1e-5)
+
+    gradient = "{metric: gradient_x_activation, objective: answer_logit, position: entity.last, by: %s}"
+    stage = staged(gradient % "relation")
+    assert {owner: len(members) for owner, members in stage.groups.items()} == {"wife": 2, "home": 2}
+    stage = staged(gradient % "[entity, relation]")
+    assert list(stage.groups) == ["trump/wife", "obama/wife", "trump/home", "obama/home"]
+    assert stage.labels["trump/wife"] == ("Donald Trump (wife)", "trump", None)
+
+
+def test_neurons_of_a_relation_are_ranked_edited_and_reported(
+    command: Command, write_spec: Callable[..., Path], workplace: Path
+) -> None:
+    spec = write_spec(
+        (CELL, "{metric: gradient_x_activation, objective: answer_logit, position: entity.last, by: relation}"),
+        more="expect: [cell/wife/size = 1]\n",
+    )
+    answer = command(spec, "--no-track", "--only", "amnesia")
+    assert answer.code == 0, answer.all
+    (folder,) = (workplace / "runs").glob("tiny-*")
+    results = load_results(folder)
+    assert list(results.rankings["cell"].groups) == ["wife", "home"]
+    rows = parquet.read_table(folder / "results.parquet").to_pylist()
+    asked = {
+        (r["edited"], r["role"], r["relation"]) for r in rows if r["condition"] == "edit" and r["role"] != "unknown"
+    }
+    assert asked == {
+        *((owner, "target", owner) for owner in ("wife", "home")),
+        *((a, "others", b) for a, b in (("wife", "home"), ("home", "wife"))),
+    }
+    assert results.claims[0].outcome == "met"
+    assert "objective answer_logit" in (folder / "report.html").read_text()

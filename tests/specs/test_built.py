@@ -84,6 +84,7 @@ BUILT = [
     "  t: {templates: attributes, variants: all}}\n",
     "localize: {cell: {metric: stability, layers: [4-9, 80%-100%], top: 3, site: mlp.out, position: last}}\n",
     "localize: {cell: {metric: stability, position: [entity.all, last], pool: max, controls: {random_names: 20}}}\n",
+    "localize: {c: {metric: stability, by: state}, d: {metric: random, prompts: facts, by: [entity, relation]}}\n",
     "localize: {layer: layer_stability,\n"
     "  a: {metric: gradient_x_activation, objective: answer_logit, position: entity.last, by: entity},\n"
     "  b: {metric: gradient_x_activation, objective: answer_probability},\n"
@@ -105,11 +106,6 @@ REFUSED = [
         "localize: {c: {metric: relp, objective: answer_logit}}\n",
         "localize.c.metric",
         "the metric relp is not built yet",
-    ),
-    (
-        "localize: {c: {metric: stability, by: state}}\n",
-        "localize.c.by",
-        "a ranking for each state is not built yet",
     ),
     (
         "localize: {c: {metric: stability, against: others}}\n",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from runner.bind import BoundPrompt
 from runner.execute import Outcome
@@ -32,11 +32,13 @@ def rows_of(
     tokenizer: Any,
     rule: Condition | None,
     numbers: PromptNumbers | None = None,
+    purpose: Literal["score", "tune"] = "score",
 ) -> list[Row]:
     """Read a stage's rows out of the scores of its job; each carries its measures and what they compare with.
 
     ``rule``: what the clean model must meet for a question to be known (``pass@5 = 1``); None for any question.
-    ``numbers``: those of prompts that another part of the intervention has asked; new ones are added.
+    ``numbers``: those of prompts that another part of the intervention has asked; new ones are added. ``purpose``: what
+    the questions are asked for.
     """
     shared = shared_tokens([*stage.candidates, *(row.question for row in stage.rows)])
     lengths = text_lengths(stage.spec.measure)
@@ -56,7 +58,7 @@ def rows_of(
         if planned.question not in known:
             known[planned.question] = _known(planned, clean, rule)
         row = Row(
-            asked=_asked(stage.name, planned, numbers),
+            asked=_asked(stage, planned, numbers, purpose),
             observation=observe(planned.reading, planned.question),
             clean=clean,
             unknown=tuple(observe(reading, planned.question) for reading in planned.unknown),
@@ -66,18 +68,18 @@ def rows_of(
     return rows
 
 
-def _asked(name: str, planned: PlannedRow, numbers: PromptNumbers) -> Asked:
+def _asked(stage: AskStage, planned: PlannedRow, numbers: PromptNumbers, purpose: Literal["score", "tune"]) -> Asked:
     text, question = planned.prompt.text, planned.question.text
     # The unit is the question, whatever placeholder it is asked with; strangers are people of their own.
     stranger = text.text if planned.role == "unknown" else ""
     number = numbers.setdefault((question, stranger), len(numbers))
     return Asked(
-        intervention=name,
+        intervention=stage.name,
         edited=planned.edited,
         condition=planned.condition,
         draw=planned.draw,
         role=planned.role,
-        axes=dict(planned.axes),
+        axes={} if stage.tuning is not None else dict(planned.axes),
         prompt_id=number,
         prompt=text.text,
         entity=question.entity,
@@ -88,6 +90,8 @@ def _asked(name: str, planned: PlannedRow, numbers: PromptNumbers) -> Asked:
         template=question.template,
         part=question.part,
         answers=question.answers,
+        purpose=purpose,
+        tuned=dict(planned.axes) if stage.tuning is not None else {},
     )
 
 

@@ -22,6 +22,7 @@ from runner.plan import (
 )
 from runner.program import CLEAN, Job, TokenSequence
 from runner.sources import is_placeholders, source_of, uses_clean_run, value_stages
+from runner.tune import Choice, tuning_spec, with_aim
 from specs.language.errors import RunError
 from specs.language.experiment import GRADIENT_METRICS, Experiment, Intervention, Localize, Source
 from specs.language.facts import (
@@ -65,13 +66,25 @@ def compile_plan(experiment: Experiment, binder: Binder, n_layers: int) -> Plan:
 
 
 def compile_ask(
-    experiment: Experiment, name: str, binder: Binder, n_layers: int, has_neurons: HasNeurons | None = None
+    experiment: Experiment,
+    name: str,
+    binder: Binder,
+    n_layers: int,
+    has_neurons: HasNeurons | None = None,
+    choice: Choice | None = None,
 ) -> AskStage:
     """Compile one intervention: for every owner, or for those who have neurons once that is known.
 
     ``has_neurons``: whether an owner has neurons at a point of the sweep. Where nobody has, a stage holds no rows.
+    ``choice``: with `tune:`, the value that each condition of each owner has chosen; without, the first stands for it.
     """
-    return _ask_stage(experiment, name, experiment.interventions[name], binder, n_layers, has_neurons)
+    spec = experiment.interventions[name]
+    if spec.tune is None:
+        return _ask_stage(experiment, name, spec, binder, n_layers, has_neurons)
+    tuning = _ask_stage(experiment, name, tuning_spec(spec), binder, n_layers, has_neurons)
+    stage = _ask_stage(experiment, name, with_aim(spec), binder, n_layers, has_neurons, tuned=True, choice=choice)
+    left_out = (*stage.left_out, *(item for item in tuning.left_out if item not in stage.left_out))
+    return replace(stage, tuning=tuning, axes={}, left_out=left_out)
 
 
 # -- localisation -----------------------------------------------------------------------------------------------
@@ -243,12 +256,20 @@ def _ask_stage(
     binder: Binder,
     n_layers: int,
     has_neurons: HasNeurons | None = None,
+    *,
+    tuned: bool = False,
+    choice: Choice | None = None,
 ) -> AskStage:
     owners = owners_of_intervention(experiment, spec)
     axes = condition_axes(experiment, spec)
     points: list[Axes] = [tuple(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
     at: dict[str, list[Axes]] = {o: [p for p in points if has_neurons is None or has_neurons(o, p)] for o in owners}
     owners = tuple(owner for owner in owners if at[owner])
+    # Before owners that could not choose are taken out: a value is chosen for one wrong cell and no other.
+    wrong = _wrong_owners(experiment, spec, owners) if spec.controls.wrong_cell else {}
+    if choice is not None:
+        owners = tuple(owner for owner in owners if (owner, "edit", 0) in choice)
+        wrong = {owner: other for owner, other in wrong.items() if owner in owners}
     read_in = roles_read(experiment, name)
     deferred = frozenset(read_in or ()) & {"others", "texts"}
     builder = _JobBuilder()
@@ -373,10 +394,11 @@ def _ask_stage(
         return left_out.setdefault(text.text, LeftOut(what=text.text, reason=reason, where=where))
 
     rows: list[PlannedRow] = []
-    wrong = _wrong_owners(experiment, spec, owners) if spec.controls.wrong_cell else {}
     for owner in owners:
         role_for = role_of(experiment, spec, owner, asked)
         conditions = _conditions(name, spec, owner, wrong, at)
+        if tuned:
+            conditions = _one_each(owner, conditions, choice)
         for text in asked:
             role = role_for(text)
             if role is None or (placeholders and role == "others"):
@@ -531,6 +553,17 @@ def _conditions(
             for draw in range(spec.controls.random_neurons)
         ]
     return found
+
+
+def _one_each(
+    owner: str, conditions: Sequence[tuple[ConditionName, Condition]], choice: Choice | None
+) -> list[tuple[ConditionName, Condition]]:
+    """Keep one value of the sweep for each condition and draw: the one it has chosen, or the first."""
+    kept: dict[tuple[ConditionName, int], tuple[ConditionName, Condition]] = {}
+    for label, condition in conditions:
+        if choice is None or label == "no_edit" or choice.get((owner, label, condition.draw)) == condition.axes:
+            kept.setdefault((label, condition.draw), (label, condition))
+    return list(kept.values())
 
 
 def _control_notes(

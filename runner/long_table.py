@@ -31,7 +31,9 @@ Axes = Mapping[str, Sequence[float | str]]
 def table_schema(axes: Axes, measures: Sequence[str]) -> pa.Schema:
     """Give the columns: what was asked, one per sweep, the scores of the answers, one per measure, reasons.
 
-    A sweep is a number column if all its values are numbers. A measure is a number (``text@n``: a text) or
+    ``purpose`` is ``score``, or ``tune`` for questions on which a value of a sweep was chosen: they are in no mean. In
+    rows that are scored the sweep's column then holds the chosen value. A sweep is a number column if all its values
+    are numbers. A measure is a number (``text@n``: a text) or
     null with its reason in ``reasons``. ``scores`` holds every accepted answer with its log probability in
     nats (``-inf`` where the number format has no smaller one) and the worst rank along its tokens. Raises
     ValueError for a sweep or a measure whose name is a fixed column.
@@ -45,6 +47,7 @@ def table_schema(axes: Axes, measures: Sequence[str]) -> pa.Schema:
         ("condition", text),
         ("draw", pa.int32()),
         ("role", text),
+        ("purpose", text),
     ]
     prompt = [
         ("prompt_id", pa.int64()),
@@ -104,7 +107,7 @@ class LongTable:
 
     def _record(self, row: Row) -> dict[str, Any]:
         asked = row.asked
-        if extra := sorted(set(asked.axes) - set(self._axes)):
+        if extra := sorted({*asked.axes, *asked.tuned} - set(self._axes)):
             raise ValueError(f"{asked.intervention} has the sweep {extra[0]!r}, which has no column")
         record: dict[str, Any] = {
             "intervention": asked.intervention,
@@ -112,6 +115,7 @@ class LongTable:
             "condition": asked.condition,
             "draw": asked.draw,
             "role": asked.role,
+            "purpose": asked.purpose,
             "prompt_id": asked.prompt_id,
             "prompt": asked.prompt,
             "entity": asked.entity,
@@ -129,7 +133,7 @@ class LongTable:
             ],
             "reasons": list(row.reasons.items()),
         }
-        for axis, value in asked.axes.items():
+        for axis, value in {**asked.axes, **asked.tuned}.items():
             record[axis] = _as_text(value) if axis in self._texts else value
         for word in self._measures:
             record[word] = row.values.get(word)

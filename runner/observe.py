@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from specs.language.words import ConditionName, Role
 
@@ -68,7 +69,7 @@ class Asked:
     """Which draw of a control, from 0."""
     role: Role
     axes: Mapping[str, float | str]
-    """Sweep: value."""
+    """Sweep: value; none where it was tuned."""
     prompt_id: int
     """The same number for the same question under every condition."""
     prompt: str
@@ -80,6 +81,10 @@ class Asked:
     template: str | None = None
     part: str | None = None
     answers: tuple[str, ...] = ()
+    purpose: Literal["score", "tune"] = "score"
+    """Whether the question is scored, or a value is chosen on it."""
+    tuned: Mapping[str, float | str] = field(default_factory=dict)
+    """Sweep: the value that was chosen on other questions."""
 
 
 @dataclass(frozen=True)

@@ -140,6 +140,9 @@ class AskStage:
     warnings: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     """Interventions whose results say which neurons are edited; until then the rows are an upper bound."""
+    tuning: AskStage | None = None
+    """The questions on which the values of the sweep are chosen, at all of them; the rows of the stage itself stand at
+    one value for each condition: the first of the sweep, until they are chosen."""
     deferred: frozenset[Role] = frozenset()
     """Roles in which random neurons are asked for a filter alone: run only for draws that meet its other conditions."""
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -42,6 +42,7 @@ from runner.show import plan_text
 from runner.stages import ask_stage, localize_stage, stored_of
 from runner.store import RunFolder
 from runner.summaries import count_asked, left_out, summarise
+from runner.tune import TIES, aim_of, choose, points_of, scores_of
 from specs.language.conditions import text as condition_text
 from specs.language.dump import to_yaml
 from specs.language.errors import RunError, RunSpecError
@@ -58,6 +59,7 @@ from specs.language.results import (
     RankingGroup,
     Results,
     Stage,
+    Tuning,
 )
 
 if TYPE_CHECKING:
@@ -181,6 +183,11 @@ def require_questions(plan: Plan) -> None:
             raise RunError(
                 f"'{stage.name}': no question is left to ask{why}", remedy="`run-spec validate --deep` has every reason"
             )
+        if stage.tuning is not None and not any(row.condition == "edit" for row in stage.tuning.rows):
+            raise RunError(
+                f"'{stage.name}': no question is left to tune on ({stage.tuning.spec.ask[0]})",
+                remedy="`run-spec validate --deep` has every reason",
+            )
 
 
 def _columns(plan: Plan) -> tuple[dict[str, list[float | str]], list[str]]:
@@ -188,7 +195,7 @@ def _columns(plan: Plan) -> tuple[dict[str, list[float | str]], list[str]]:
     axes: dict[str, list[float | str]] = {}
     measures: dict[str, None] = {}
     for stage in plan.ask:
-        for name, values in stage.axes.items():
+        for name, values in (stage.tuning or stage).axes.items():
             axes.setdefault(name, []).extend(values)
         measures.update(dict.fromkeys(stage.spec.measure))
     return axes, list(measures)
@@ -210,15 +217,21 @@ def _ask(
     experiment, rankings = chosen.experiment, chosen.rankings
     rule = rule_of(experiment, planned)
     stage, resolver = settled(machine, planned, binder, chosen, results)
+    numbers: PromptNumbers = {}
+    tuning: Tuning | None = None
+    tried: list[Row] = []
+    reason = "no neuron passed, for any owner: nothing is edited"
+    if stage.owners and stage.tuning is not None:
+        stage, resolver, tuning, tried = tuned(machine, stage, binder, chosen, results, numbers, reporter)
+        reason = "no owner has a question to tune on: no value was chosen"
     if not stage.owners:
-        reason = "no neuron passed, for any owner: nothing is edited"
-        results.interventions[stage.name] = not_applicable(experiment, stage, reason)
+        results.interventions[stage.name] = not_applicable(experiment, stage, reason, tuning)
         reporter.done(stage.name, note=reason)
-        return []
+        return tried
     for stored, record in stored_of(machine, stage, resolver, reporter):
         resolver.stored.append(stored)
         results.stages.append(record)
-    every, records, deviation = ask_in_parts(machine, stage, resolver, chosen, rule, reporter)
+    every, records, deviation = ask_in_parts(machine, stage, resolver, chosen, rule, reporter, numbers)
     results.stages += records
     if chosen.is_read(stage.name):
         chosen.figures[stage.name] = Figures.of(experiment, stage, resolver, every)
@@ -239,6 +252,7 @@ def _ask(
             for o in stage.owners
         },
         axes={name: list(values) for name, values in stage.axes.items()},
+        tuning=tuning,
         measures=list(stage.spec.measure),
         placeholder=_placeholder_words(stage),
         freeze=_freeze_words(stage),
@@ -268,7 +282,9 @@ def _ask(
             reporter,
         )
         results.interventions[stage.name].saved_model = saved
-    return every
+    if tuning is not None:
+        scores_of(tuning.chosen, rows, tuning.measure)
+    return [*tried, *every]
 
 
 def weights_of(stage: AskStage, resolver: Resolver) -> tuple[NeuronEdit, ...]:
@@ -287,17 +303,63 @@ def settled(
     experiment, n_layers = chosen.experiment, machine.shape.n_layers
 
     def resolving(stage: AskStage) -> Resolver:
-        resolver = Resolver(experiment, stage, chosen.rankings, n_layers, figures=chosen.figures)
-        resolver.widths_of = machine.widths()
-        return resolver
+        return resolver_of(machine, stage, chosen)
 
     resolver = resolving(planned)
-    points = dict.fromkeys((row.edited, row.axes) for row in planned.rows if row.condition == "edit")
-    if all(resolver.has_neurons(owner, axes) for owner, axes in points):
+    if all(resolver.has_neurons(owner, axes) for owner, axes in points_of(planned)):
         return planned, resolver
     stage = compile_ask(experiment, planned.name, binder, n_layers, resolver.has_neurons)
     results.left_out += dropped(chosen, planned, resolver, stage)
     return stage, resolving(stage)
+
+
+def resolver_of(machine: Machine, stage: AskStage, chosen: Chosen) -> Resolver:
+    """Make what fills in the conditions of a stage."""
+    resolver = Resolver(chosen.experiment, stage, chosen.rankings, machine.shape.n_layers, figures=chosen.figures)
+    resolver.widths_of = machine.widths()
+    return resolver
+
+
+def tuned(
+    machine: Machine,
+    planned: AskStage,
+    binder: Binder,
+    chosen: Chosen,
+    results: Results,
+    numbers: PromptNumbers,
+    reporter: Reporter,
+) -> tuple[AskStage, Resolver, Tuning, list[Row]]:
+    """Ask the questions to tune on at every value, and give the stage at the values chosen, with how they were."""
+    experiment, stage = chosen.experiment, planned.tuning
+    assert stage is not None and planned.spec.tune is not None
+    rule = rule_of(experiment, stage)
+    resolver = resolver_of(machine, stage, chosen)
+    for stored, record in stored_of(machine, stage, resolver, reporter):
+        resolver.stored.append(stored)
+        results.stages.append(record)
+    outcome, record = ask_stage(machine, replace(stage, name=f"{stage.name}: tune"), resolver, reporter)
+    results.stages.append(record)
+    rows = rows_of(stage, outcome, machine.tokenizer, rule, numbers, "tune")
+    measure, sign = aim_of(planned.spec)
+    found = choose(stage, rows, sign)
+    results.left_out += [*found.left_out, *_named(left_out(rows, [measure]), stage.name)]
+    settled_on = compile_ask(
+        experiment, stage.name, binder, machine.shape.n_layers, resolver.has_neurons, choice=found.choice
+    )
+    n_asked, n_known = count_asked(rows)
+    tuning = Tuning(
+        on=planned.spec.tune.on,
+        aim="maximize" if sign > 0 else "minimize",
+        measure=measure,
+        ties=TIES,
+        axes={name: list(values) for name, values in stage.axes.items()},
+        n_asked=n_asked,
+        n_known=n_known,
+        known_rule="any" if rule is None else condition_text(rule),
+        summaries=summarise(rows, [measure], tuple(stage.axes), experiment.seed),
+        chosen=found.values,
+    )
+    return settled_on, resolver_of(machine, settled_on, chosen), tuning, rows
 
 
 def ask_in_parts(
@@ -307,6 +369,7 @@ def ask_in_parts(
     chosen: Chosen,
     rule: KnownRule | None,
     reporter: Reporter,
+    numbers: PromptNumbers,
 ) -> tuple[list[Row], list[Stage], float | None]:
     """Run an intervention; give its rows, what was spent, and the largest deviation of a frozen value.
 
@@ -314,7 +377,6 @@ def ask_in_parts(
     """
     first, _ = narrowed(stage, lambda row: not row.deferred) if stage.deferred else (stage, ())
     outcome, record = ask_stage(machine, first, resolver, reporter)
-    numbers: PromptNumbers = {}
     rows = rows_of(first, outcome, machine.tokenizer, rule, numbers)
     deviation = frozen_deviation([outcome])
     if not stage.deferred:
@@ -335,7 +397,9 @@ def labels_of(results: Results) -> dict[str, str]:
     return {key: group.label for ranking in results.rankings.values() for key, group in ranking.groups.items()}
 
 
-def not_applicable(experiment: Experiment, stage: AskStage, reason: str) -> InterventionResult:
+def not_applicable(
+    experiment: Experiment, stage: AskStage, reason: str, tuning: Tuning | None = None
+) -> InterventionResult:
     """Make the record of an intervention that had nothing to edit."""
     return InterventionResult(
         name=stage.name,
@@ -344,6 +408,7 @@ def not_applicable(experiment: Experiment, stage: AskStage, reason: str) -> Inte
         owners=[],
         neurons={},
         axes={name: list(values) for name, values in stage.axes.items()},
+        tuning=tuning,
         measures=list(stage.spec.measure),
         placeholder=_placeholder_words(stage),
         freeze=_freeze_words(stage),
@@ -398,10 +463,12 @@ def _freeze_words(stage: AskStage) -> str | None:
 
 def edited_neurons(stage: AskStage, resolver: Resolver, owner: str, draw: int | None = None) -> list[str]:
     """List the addresses an owner's edit touches (or a control's draw), over all points of the sweep."""
-    points = {tuple((k, v) for k, v in row.axes) for row in stage.rows if row.condition == "edit"}
+    kind: Literal["edit", "random_neurons"] = "edit" if draw is None else "random_neurons"
+    mine = [row for row in stage.rows if row.edited == owner and row.condition == kind and row.draw == (draw or 0)]
+    points = {row.axes for row in mine}
     found: dict[str, None] = {}
     for point in sorted(points, key=repr):
-        condition = Condition(stage.name, "edit" if draw is None else "random_neurons", owner, draw or 0, tuple(point))
+        condition = Condition(stage.name, kind, owner, draw or 0, point)
         for number in range(len(stage.spec.edit)):
             for address in resolver.neurons(number, condition):
                 found[str(address)] = None

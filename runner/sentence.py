@@ -317,7 +317,7 @@ def _silencing(results: Results, done: InterventionResult, owner: str, group: Ra
     effect = _effect(done, owner)
     if effect is None:
         return _nothing(results, done, owner)
-    how = _doing(done, effect.point, _edited(done, owner, group, effect.point))
+    how = _doing(done, effect.point or _tuned(done, owner), _edited(done, owner, group, effect.point))
     name = _words(effect.measure)
     found = f"{_number(effect.target.mean)}{_interval(effect.target)} over {_questions(effect.target.n)}"
     random = _draws(done, owner, effect.random)
@@ -463,7 +463,7 @@ def _injection(results: Results, done: InterventionResult, owner: str, group: Ra
             for condition in CONTROLS
             if (found := _best(done, owner, condition, measure)) is not None and found.mean is not None
         }
-        how = _doing(done, best.axes, _edited(done, owner, group, best.axes))
+        how = _doing(done, best.axes or _tuned(done, owner), _edited(done, owner, group, best.axes))
         name = _words(measure)
         if base is None:
             text = f"{where}, {how} gives {name} of {_number(best.mean)}{_interval(best)}"
@@ -581,6 +581,12 @@ def _edited(done: InterventionResult, owner: str, group: RankingGroup | None, po
     return edited[0] if len(edited) == 1 else f"{len(edited)} neurons"
 
 
+def _tuned(done: InterventionResult, owner: str) -> Point:
+    """Give the value that an owner's edit has chosen on other questions; nothing where none was."""
+    chosen = done.tuning.chosen if done.tuning is not None else []
+    return next((v.axes for v in chosen if (v.edited, v.condition) == (owner, "edit")), {})
+
+
 def _doing(done: InterventionResult, point: Point, what: str) -> str:
     """Say the edit as an activity: ``multiplying it by -3``."""
     said: list[str] = []
@@ -596,6 +602,8 @@ def _doing(done: InterventionResult, point: Point, what: str) -> str:
             rest.append(f"{axis} {_factor(value)}")
     text = said[0] if said else f"{done.title} of {what}"
     rest += [f"then {more}" for more in said[1:]]
+    if done.tuning is not None:
+        rest.append("chosen on other questions")
     return f"{text} ({', '.join(rest)})" if rest else text
 
 

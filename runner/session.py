@@ -316,10 +316,13 @@ def check_deep(loaded: Loaded) -> list[Problem]:
                         )
                     )
         for ask in plan.ask:
-            if not any(row.condition == "edit" for row in ask.rows):
+            parts = ((ask, "to ask"), *([] if ask.tuning is None else [(ask.tuning, "to tune on")]))
+            for part, use in parts:
+                if any(row.condition == "edit" for row in part.rows):
+                    continue
                 problems.append(
                     Problem(
-                        f"{where}no question is left to ask",
+                        f"{where}no question is left {use}",
                         f"interventions.{ask.name}",
                         cell.origins.at("interventions", ask.name),
                         level="model",

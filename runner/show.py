@@ -28,8 +28,10 @@ def plan_costs(plan: Plan, count: Callable[[Job], Cost]) -> list[tuple[str, Cost
     for stage in plan.localize:
         found.append((stage.name, count(stage.job)))
     for ask in plan.ask:
-        found += [(f"{ask.name}: {means.label}", count(means.job)) for means in ask.means]
-        found.append((ask.name, count(ask.job)))
+        for label, part in ((": tune", ask.tuning), ("", ask)):
+            if part is not None:
+                found += [(f"{ask.name}{label}: {means.label}", count(means.job)) for means in part.means]
+                found.append((ask.name + label, count(part.job)))
     return found
 
 
@@ -74,6 +76,13 @@ def _ask_lines(stage: AskStage) -> Iterable[str]:
         yield f"  {owner}: " + ", ".join(f"{n:,} {role}" for role, n in roles.items())
     for axis, values in stage.axes.items():
         yield f"  {axis}: " + ", ".join(v if isinstance(v, str) else f"{v:g}" for v in values)
+    if stage.tuning is not None:
+        tuned = stage.tuning
+        yield f"  each condition chooses its value on {', '.join(tuned.spec.ask)}: {len(tuned.rows):,} rows, at"
+        for axis, values in tuned.axes.items():
+            yield f"    {axis}: " + ", ".join(v if isinstance(v, str) else f"{v:g}" for v in values)
+    if any(row.role == "texts" for row in stage.rows):
+        yield "  texts about nobody: an edit at the entity acts at every token"
     for control, note in stage.controls.items():
         yield f"  control {control}: {note}"
     if stage.after:

@@ -22,6 +22,7 @@ from reports.curves import (
 from reports.drawing import COLOURS, DASHES, SHAPES, to_svg
 from reports.measures import words
 from reports.sections.section import Cell, Column, Figure, LegendEntry, Section, Table
+from reports.tuning import TuningView, tuning_view
 from specs.language.results import InterventionResult, Results
 
 MOST_PANELS = 10
@@ -77,6 +78,7 @@ class InterventionView:
     relations_title: str
     relations_note: str
     neurons: Table
+    tuning: TuningView | None = None
 
 
 def build(results: Results) -> Section:
@@ -106,6 +108,7 @@ def _intervention(results: Results, result: InterventionResult) -> InterventionV
         f"{words(main).title[:1].upper()}{words(main).title[1:]} by relation" if main else "",
         _only(len(by_relation), all_owners),
         _neurons(results, result),
+        tuning_view(results, result),
     )
 
 

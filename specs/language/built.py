@@ -129,7 +129,6 @@ NOT_BUILT: tuple[NotBuilt, ...] = (
     NotBuilt(Times, "of", "a multiple of {}", _no_twin),
     NotBuilt(Freeze, "to", "holding components at {}", _no_twin),
     NotBuilt(Intervention, "measure", "the measure {}", lambda m: m.partition("@")[0] in MEASURES),
-    NotBuilt(Intervention, "tune", "choosing a value on other prompts (`tune:`)"),
     NotBuilt(Controls, "wrong_cell", "{} wrong cells", lambda n: n <= 1, instead="write 0 or 1"),
     NotBuilt(Controls, "no_edit", "no_edit: {}", lambda n: n <= 1, instead="write 0 or 1"),
     # analyses

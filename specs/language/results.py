@@ -329,6 +329,39 @@ class SavedModel(Record):
     bytes: int
 
 
+class TunedValue(Record):
+    """The value of a sweep that one condition of one owner chose on other questions, and what came of it."""
+
+    edited: str
+    condition: ConditionName
+    draw: int = 0
+    axes: dict[str, float | str]
+    n: int
+    """Number of questions it was chosen on."""
+    figure: float
+    """Mean of the measure over them, at this value."""
+    n_scored: int = 0
+    score: float | None = None
+    """Mean of the measure over the questions that are scored."""
+
+
+class Tuning(Record):
+    """How the values of a sweep were chosen: on which questions, by what, and how everything tried did."""
+
+    on: str
+    aim: Literal["maximize", "minimize"]
+    measure: str
+    ties: str
+    """What is chosen of values that do equally well."""
+    axes: dict[str, list[float | str]]
+    n_asked: int
+    n_known: int
+    known_rule: str = ""
+    summaries: list[Summary]
+    """The whole curve: the measure on these questions, for each owner, condition and value."""
+    chosen: list[TunedValue]
+
+
 class InterventionResult(Record):
     """One intervention with its controls."""
 
@@ -345,6 +378,8 @@ class InterventionResult(Record):
     random_neurons: dict[str, list[list[str]]] = Field(default_factory=dict)
     """Owner: the addresses of each draw."""
     axes: dict[str, list[float | str]]
+    """Sweeps of the summaries; none where the values were tuned."""
+    tuning: Tuning | None = None
     measures: list[str]
     placeholder: str | None = None
     freeze: str | None = None

@@ -69,6 +69,7 @@ BUILT = [
     intervention(f"{CELL}, ask: [facts, neutral], measure: [pass@5, perplexity, relative_perplexity]"),
     intervention(f"{CELL}, ask: q, measure: text@5") + "prompts: {p: {templates: attributes}, q: {of: p, limit: 3}}\n",
     intervention(f"{CELL}, target: wife/trump, others: wife"),
+    intervention("edit: {scale: [0, -1], neurons: cell}, tune: {on: facts, maximize: pass@5}"),
     intervention(f"{CELL}, target: wife"),
     intervention(f"{CELL}, target: relation = wife, others: entity != trump"),
     intervention(
@@ -191,11 +192,6 @@ REFUSED = [
         intervention(f"{CELL}, freeze: {{site: attn.out, position: all}}, measure: text@3"),
         "interventions.i.freeze.position",
         "text under a freeze of every position is not built yet: what is generated would not be held",
-    ),
-    (
-        intervention(f"{CELL}, tune: {{on: facts, maximize: pass@5}}"),
-        "interventions.i.tune",
-        "choosing a value on other prompts (`tune:`) is not built yet",
     ),
     (
         "localize: {c: stability}\nanalyses: {o: {errors: i}}\n",

@@ -380,6 +380,30 @@ SCIENCE = [
         "split the set and tune on another part",
     ),
     (
+        "prompts: {same: {of: halves/test, variants: all}}\n"
+        "interventions: {silence: {ask: halves/test, tune: {on: same, maximize: answer_probability}}}",
+        "interventions.silence.tune.on",
+        "the value would be chosen on the questions it is scored on ('halves/test'); "
+        "split the set and tune on another part",
+    ),
+    (
+        "interventions: {silence: {ask: halves/test, edit: {scale: 0, neurons: cell}, "
+        "tune: {on: halves/dev, maximize: pass@5}}}",
+        "interventions.silence.tune",
+        "there is nothing to choose: the edit is made at one value; give a list, such as `scale: [0, -1, -3]`",
+    ),
+    (
+        "interventions: {silence: {ask: halves/test, tune: {on: quiet, maximize: pass@5}}}",
+        "interventions.silence.tune.on",
+        "'quiet' have no answers to choose a value by; tune on questions",
+    ),
+    (
+        "interventions: {silence: {ask: halves/test, tune: {on: halves/dev, maximize: text@3}}}",
+        "interventions.silence.tune.maximize",
+        "a value is chosen by what becomes of answers, and text@3 is none; choose by answer_probability, pass@5 or "
+        "another measure of answers",
+    ),
+    (
         "interventions: {silence: {tune: {on: town, maximize: answer_probability}}}",
         "interventions.silence.tune.on",
         "the value would be chosen on the questions it is scored on ('facts'); split the set and tune on another part",
@@ -728,6 +752,12 @@ CLAIMS = [
         "interventions.silence.measure.2",
         "perplexity is of texts without answers, and every asked prompt has one; ask neutral too: "
         "`ask: [halves, neutral]`",
+    ),
+    (
+        "interventions: {silence: {ask: halves/test, tune: {on: halves/dev, maximize: pass@5}}}\n"
+        "expect: silence/pass@5/scale=0 >= 0.5",
+        "expect",
+        "silence has one number for each condition, at the scale that it chose on 'halves/dev'; leave scale=0 out",
     ),
     (
         "expect: silence/texts/knowledge_score/scale=0 >= 0.5",

@@ -279,6 +279,13 @@ def _check_axes(scope: Scope, text: str, found: ResultPath, path: Path, each_neu
     if sweeps is None:
         return False
     for axis, value in found.axes:
+        if axis in sweeps and spec.tune is not None:
+            scope.tell(
+                f"{found.block} has one number for each condition, at the {axis} that it chose on '{spec.tune.on}'; "
+                f"leave {axis}={value} out",
+                *path,
+            )
+            return False
         if axis in sweeps:
             if not _is_among(value, sweeps[axis]):
                 scope.tell(

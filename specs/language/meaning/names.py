@@ -370,6 +370,8 @@ def _prompts_run(experiment: Experiment) -> Iterator[tuple[str, Path]]:
     for name, intervention in experiment.interventions.items():
         for n, asked in enumerate(intervention.ask):
             yield asked, ("interventions", name, "ask", n)
+        if intervention.tune is not None:
+            yield intervention.tune.on, ("interventions", name, "tune", "on")
 
 
 CHECKS = (

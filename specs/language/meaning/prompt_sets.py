@@ -39,7 +39,7 @@ class PromptSets(Naming):
 
     def set_names(self) -> list[str]:
         """List the names that are prompt sets."""
-        return [*self.experiment.prompts, *self.experiment.relations, "facts", *TEMPLATES, TEXTS[0]]
+        return [*self.experiment.prompts, *self.experiment.relations, "facts", *TEMPLATES, *TEXTS]
 
     def prompts(self, name: str, *path: str | int) -> Prompts | None:
         """Give what a prompt set holds; None, told, for a name that is not one."""

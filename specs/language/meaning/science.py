@@ -12,7 +12,7 @@ from specs.language.meaning.naming import Path
 from specs.language.meaning.overlap import may_share, other_part
 from specs.language.meaning.prompt_sets import Prompts
 from specs.language.meaning.scope import Scope
-from specs.language.meaning.sweeps import asked_of, edited
+from specs.language.meaning.sweeps import asked_of, edited, sweeps_of
 from specs.language.references import parse_rank
 
 __all__ = ["CHECKS"]
@@ -137,6 +137,7 @@ def check_tuning(scope: Scope) -> None:
             continue
         place = ("interventions", name, "tune", "on")
         chosen = scope.prompts(spec.tune.on, *place)
+        _check_tuned(scope, name, spec, chosen)
         for found, _ in asked_of(scope, name):
             if chosen is not None and found is not None and may_share(chosen, found):
                 scope.tell(
@@ -144,6 +145,29 @@ def check_tuning(scope: Scope) -> None:
                     "split the set and tune on another part",
                     *place,
                 )
+
+
+def _check_tuned(scope: Scope, name: str, spec: Intervention, on: Prompts | None) -> None:
+    """There are values to choose among, by what becomes of answers."""
+    assert spec.tune is not None
+    sweeps = sweeps_of(scope, name)
+    if sweeps is not None and all(len(values) == 1 for values in sweeps.values()):
+        scope.tell(
+            "there is nothing to choose: the edit is made at one value; give a list, such as `scale: [0, -1, -3]`",
+            *("interventions", name, "tune"),
+        )
+    aim = "maximize" if spec.tune.maximize is not None else "minimize"
+    measure = getattr(spec.tune, aim)
+    if measure.partition("@")[0] in WITHOUT_ANSWERS:
+        scope.tell(
+            f"a value is chosen by what becomes of answers, and {measure} is none; choose by answer_probability, "
+            "pass@5 or another measure of answers",
+            *("interventions", name, "tune", aim),
+        )
+    elif on is not None and on.answers is False:
+        scope.tell(
+            f"'{on.name}' have no answers to choose a value by; tune on questions", "interventions", name, "tune", "on"
+        )
 
 
 def check_circularity(scope: Scope) -> None:

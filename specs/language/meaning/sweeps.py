@@ -91,7 +91,8 @@ def groups_of(scope: Scope, name: str) -> list[str] | None:
 
 
 def measures_of(spec: Intervention) -> tuple[str, ...]:
-    """List what an intervention measures, and what follows from it: accuracy_drop from accuracy."""
+    """List what an intervention measures, and what follows: accuracy_drop from accuracy, and what is tuned by."""
     accuracies = [m for m in spec.measure if m.partition("@")[0] == "accuracy"]
     derived = [m.replace("accuracy", "accuracy_drop", 1) for m in accuracies]
-    return tuple(dict.fromkeys((*spec.measure, *derived)))
+    aims = [m for m in (spec.tune.maximize, spec.tune.minimize) if m] if spec.tune is not None else []
+    return tuple(dict.fromkeys((*spec.measure, *derived, *aims)))

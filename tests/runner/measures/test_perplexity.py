@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runner.measures import INAPPLICABLE
@@ -26,6 +26,7 @@ def test_beside_the_clean_model_it_is_a_ratio(build, value):
     assert value("relative_perplexity", row) == (pytest.approx(2.0), "")
 
 
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.floats(1e-6, 1.0), min_size=1, max_size=8), st.floats(0.1, 10.0))
 def test_one_factor_on_every_probability_is_the_ratio(probabilities, factor):
     from runner.measures import parse

@@ -48,7 +48,7 @@ MEASURES: dict[str, MeasureWords] = {
         "pass", "share of questions whose answer is, token by token, among the likeliest k", domain=(0, 1)
     ),
     "accuracy": MeasureWords("accuracy", "share of questions whose greedy text is the answer", domain=(0, 1)),
-    "accuracy_drop": MeasureWords("drop in accuracy", "accuracy without the edit minus accuracy with it"),
+    "accuracy_drop": MeasureWords("drop in accuracy", "(clean accuracy − accuracy with the edit) / clean accuracy"),
     "logit_difference": MeasureWords("logit difference", "right answer minus wrong one", decimals=2),
     "faithfulness": MeasureWords("faithfulness", "share of the objective that is recovered", rules=((1.0, "all"),)),
     "perplexity": MeasureWords("perplexity", "of texts that ask nothing, edited at every token", decimals=2),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from runner.summaries import other_forms
@@ -17,6 +17,8 @@ from specs.language.conditions import holds, number_text, text
 from specs.language.experiment import Condition, Expectation, Experiment
 from specs.language.references import (
     PROPERTIES,
+    ResultPath,
+    accuracy_of,
     is_measure,
     parse_address,
     parse_layer,
@@ -331,6 +333,8 @@ def _in_intervention(path: str, done: InterventionResult) -> Observed:
     except ValueError as error:
         return Observed(reason=str(error))
     condition, role, owner = asked.condition or "edit", asked.role or usual_role(asked.quantity), asked.group or "*"
+    if asked.quantity not in done.measures and (accuracy := accuracy_of(asked.quantity)) in done.measures:
+        return _drop(replace(asked, quantity=accuracy), done)
     if asked.quantity not in done.measures:
         measures = ", ".join(done.measures)
         return Observed(reason=f"{done.name} does not measure '{asked.quantity or path}'; it measures {measures}")
@@ -366,6 +370,21 @@ def _in_intervention(path: str, done: InterventionResult) -> Observed:
         why = "nothing asked is known" if done.n_known == 0 else "it is defined for none of the prompts"
         return Observed(reason=f"{path} has no value: {why}")
     return Observed(number=summary.mean, words=_words(summary))
+
+
+def _drop(asked: ResultPath, done: InterventionResult) -> Observed:
+    """Give (clean - edited) / clean of an accuracy: a ratio of two means, which no single question has."""
+    edited = _in_intervention(str(asked), done)
+    columns = tuple(pair for pair in asked.axes if pair[0] not in done.axes)
+    clean = _in_intervention(str(replace(asked, condition="clean", axes=columns)), done)
+    for found in (edited, clean):
+        if found.number is None:
+            return found
+    assert edited.number is not None and clean.number is not None
+    if clean.number == 0:
+        return Observed(reason=f"the clean model's {asked.quantity} is 0, so it has no drop")
+    number = (clean.number - edited.number) / clean.number
+    return Observed(number=number, words=f"{_number(number)} (from {clean.words} to {edited.words})")
 
 
 def _at(summary: Summary, axis: str, value: str) -> bool:

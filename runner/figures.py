@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from runner.filters import Figure
 from runner.neurons import CUTS
@@ -16,7 +16,7 @@ from runner.observe import Row
 from runner.plan import AskStage, Axes, Condition
 from runner.resolve import Resolver
 from specs.language.experiment import Experiment
-from specs.language.references import Address, ResultPath, usual_role
+from specs.language.references import Address, ResultPath, accuracy_of, usual_role
 
 __all__ = ["Figures", "cut_point", "is_cut"]
 
@@ -75,6 +75,8 @@ class Figures:
 
     def value(self, path: ResultPath, owner: str, address: Address, draw: int | None = None) -> Figure:
         """Give the number at a result path for one neuron of an owner, or for the random neuron in its place."""
+        if accuracy := accuracy_of(path.quantity):
+            return self._drop(replace(path, quantity=accuracy), owner, address, draw)
         if address not in self.alone.get(owner, {}):
             n = self.together.get(owner, {}).get(address)
             why = f"it was edited together with {n - 1} others" if n else "it was not edited"
@@ -97,6 +99,19 @@ class Figures:
             if (not in_place or row.asked.draw == draw) and all(self._is_at(row, a, v) for a, v in wanted.items())
         ]
         return _mean(rows, path.quantity or "")
+
+    def _drop(self, path: ResultPath, owner: str, address: Address, draw: int | None) -> Figure:
+        """Give (clean - edited) / clean of an accuracy."""
+        edited = self.value(path, owner, address, draw)
+        columns = tuple(pair for pair in path.axes if pair[0] not in self.stage.axes)
+        clean = self.value(replace(path, condition="clean", axes=columns), owner, address)
+        for figure in (edited, clean):
+            if figure.value is None:
+                return figure
+        assert isinstance(edited.value, float) and isinstance(clean.value, float)
+        if clean.value == 0:
+            return Figure(reason=f"the clean model's {path.quantity} is 0, so it has no drop")
+        return Figure((clean.value - edited.value) / clean.value, edited.n)
 
     def _is_at(self, row: Row, axis: str, text: str) -> bool:
         asked = row.asked

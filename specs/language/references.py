@@ -20,6 +20,7 @@ __all__ = [
     "Address",
     "Reference",
     "ResultPath",
+    "accuracy_of",
     "is_entity_position",
     "is_layer_place",
     "is_measure",
@@ -202,6 +203,12 @@ def is_measure(text: str) -> bool:
 def usual_role(quantity: str | None) -> Role:
     """Give the role a result path means where it names none: the target, of a perplexity the texts about nobody."""
     return "texts" if quantity in ("perplexity", "relative_perplexity") else "target"
+
+
+def accuracy_of(quantity: str | None) -> str:
+    """Give the accuracy that a drop in accuracy follows from; an empty text for what is no such drop."""
+    name, at, number = (quantity or "").partition("@")
+    return f"accuracy{at}{number}" if name == "accuracy_drop" else ""
 
 
 def is_quantity(text: str) -> bool:

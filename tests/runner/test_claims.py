@@ -380,3 +380,22 @@ def test_without_random_neurons_their_figure_has_a_reason(results):
     assert "verify draws none" in look_up("verified/random_neurons/size", results).reason
     results.neurons["verified"] = chosen_set(placebo=None)
     assert "reads no result" in look_up("verified/random_neurons/size", results).reason
+
+
+def test_a_drop_in_accuracy_follows_from_the_accuracies(results):
+    done = results.interventions["amnesia"]
+
+    def accuracy(mean, **fields):
+        return summary(mean, **fields).model_copy(update={"measure": "accuracy@2"})
+
+    done.summaries += [
+        accuracy(0.2, edited="trump", scale=-3.0, rank="1"),
+        accuracy(0.8, edited="trump", condition="clean"),
+        accuracy(0.5, edited="obama", scale=-3.0, rank="1"),
+        accuracy(0.0, edited="obama", condition="clean"),
+    ]
+    assert look_up("amnesia/trump/accuracy_drop@2/scale=-3", results).number == pytest.approx(0.75)
+    assert look_up("amnesia/obama/accuracy_drop@2/scale=-3", results).reason == (
+        "the clean model's accuracy@2 is 0, so it has no drop"
+    )
+    assert "does not measure 'accuracy_drop'" in look_up("amnesia/trump/accuracy_drop/scale=-3", results).reason

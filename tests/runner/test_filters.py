@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from runner.resolve import Resolver
 from specs.language.conditions import holds, parse_condition
 from specs.language.experiment import Experiment, NeuronSet
 from specs.language.load import load
-from specs.language.references import Address
+from specs.language.references import Address, is_measure, parse_result_path
 from tests.runner.conftest import SPEC
 from tests.runner.test_compile import tokenizer
 
@@ -473,3 +474,21 @@ def test_minus_and_common_compare_sets_of_one_owner_or_of_all(experiment_of: Cal
     data.groups["obama"] = data.groups["trump"]
     same = NeuronSet.model_validate({"of": "cell", "top": 2, "minus": "others"})
     assert resolve_neurons(experiment, same, "trump", {"cell": data}, {}, WIDTHS) == []
+
+
+def test_a_drop_in_accuracy_is_that_of_the_neuron_and_its_own_questions() -> None:
+    address = Address("mlp.neurons", 1, 5)
+    stage: Any = SimpleNamespace(name="verify", axes={})
+
+    def rows(condition: str, *values: float) -> list[Row]:
+        asked = [Asked("verify", "a", condition, 0, "target", {}, n, "?") for n in range(len(values))]  # type: ignore[arg-type]
+        return [Row(a, Observation(), values={"accuracy@2": v}) for a, v in zip(asked, values, strict=True)]
+
+    figures = Figures(experiment=None, stage=stage, alone={"a": {address: ()}})  # type: ignore[arg-type]
+    figures.add([*rows("clean", 1.0, 1.0, 0.0, 0.0), *rows("edit", 1.0, 0.0, 0.0, 0.0)])
+    path = parse_result_path("verify/accuracy_drop@2", is_measure)
+    assert figures.value(path, "a", address).value == pytest.approx(0.5)
+    assert figures.value(path, "a", Address("mlp.neurons", 1, 6)).reason == "it was not edited by verify"
+    nothing = Figures(experiment=None, stage=stage, alone={"a": {address: ()}})  # type: ignore[arg-type]
+    nothing.add([*rows("clean", 0.0), *rows("edit", 0.0)])
+    assert nothing.value(path, "a", address).reason == "the clean model's accuracy@2 is 0, so it has no drop"

@@ -265,6 +265,18 @@ def layer_profile(rows: Sequence[dict[str, Any]], best: int) -> Any:
     return _sized(chart, "", SMALL, 140)
 
 
+def training(values: Sequence[float], *, share: bool = False) -> Any:
+    """Draw a term of a loss over the steps of learning; ``share``: it is a probability, from 0 to 1."""
+    rows = [{"step": n, "value": v, "tip": f"step {n}: {formats.number(v)}"} for n, v in enumerate(values)]
+    x = alt.X("step:Q", axis=alt.Axis(title=None, tickCount=4, format="d", grid=False))
+    scale = alt.Scale(domain=[0, 1]) if share else alt.Scale(zero=True)
+    y = alt.Y("value:Q", scale=scale, axis=alt.Axis(title=None, tickCount=3))
+    base = alt.Chart(inline(rows)).encode(x=x, y=y)
+    points = base.mark_point(filled=True, size=14, color=INK, opacity=1).encode(description=alt.Description("tip:N"))
+    last = alt.Chart(inline(rows[-1:])).mark_point(filled=True, size=64, color=ACCENT, opacity=1).encode(x=x, y=y)
+    return _sized(alt.layer(base.mark_line(color=INK, strokeWidth=1.4), points, last), "", SMALL, 140)
+
+
 def funnel(rows: Sequence[dict[str, Any]], total: int, width: int) -> Any:
     """Draw how many owners each condition leaves, as bars from top to bottom, and as diamonds what chance leaves.
 

@@ -56,7 +56,10 @@ def rows_of(
     for planned in stage.rows:
         clean = observe(planned.clean, planned.question)
         if planned.question not in known:
-            known[planned.question] = _known(planned, clean, rule)
+            if planned.former is None:
+                known[planned.question] = _known(planned.question, clean, rule)
+            else:
+                known[planned.question] = _known(planned.former[0], observe(planned.former[1], planned.former[0]), rule)
         row = Row(
             asked=_asked(stage, planned, numbers, purpose),
             observation=observe(planned.reading, planned.question),
@@ -141,12 +144,12 @@ def decode(tokenizer: Any, tokens: Sequence[int]) -> str:
     return str(tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
-def _known(planned: PlannedRow, clean: Observation, rule: Condition | None) -> bool | None:
+def _known(question: BoundPrompt, clean: Observation, rule: Condition | None) -> bool | None:
     """Ask of the clean run on the real name what the rule asks; None where any question will do, or none is asked."""
-    if rule is None or not planned.question.answers:
+    if rule is None or not question.answers:
         return None
     own = Row(
-        asked=Asked("", "", "clean", 0, "target", {}, 0, planned.question.text.text),
+        asked=Asked("", "", "clean", 0, "target", {}, 0, question.text.text),
         observation=clean,
         clean=clean,
     )

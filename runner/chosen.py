@@ -14,6 +14,7 @@ from runner.plan import AskStage, Axes
 from runner.properties import Properties
 from runner.resolve import Resolver
 from runner.summaries import other_forms
+from runner.vectors import Made
 from specs.language.conditions import number_text, text
 from specs.language.experiment import Condition, Experiment, NeuronSet, NeuronsRef
 from specs.language.needs import needed
@@ -34,6 +35,8 @@ class Chosen:
     """Owner: its name in prompts."""
     widths: Mapping[tuple[str, int], int]
     figures: dict[str, Figures] = field(default_factory=dict)
+    vectors: Mapping[str, Made] = field(default_factory=dict)
+    """What edits add; it follows from no ranking."""
 
     def is_read(self, name: str) -> bool:
         """Say whether a filter reads the results of an intervention."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from runner.bind import Binder, BoundPrompt, Unbound
 from runner.filters import reads_of
 from runner.measures import generated_tokens, needs
-from runner.neurons import condition_axes, edit_position, names_layers, owners_of
+from runner.neurons import Ownership, condition_axes, edit_position, names_layers, owners_of
 from runner.plan import (
     AnswerSlot,
     AskStage,
@@ -23,6 +23,7 @@ from runner.plan import (
 from runner.program import CLEAN, Job, TokenSequence
 from runner.sources import is_placeholders, source_of, uses_clean_run, value_stages
 from runner.tune import Choice, tuning_spec, with_aim
+from runner.vectors import plan_vector
 from specs.language.errors import RunError
 from specs.language.experiment import GRADIENT_METRICS, Experiment, Intervention, Localize, Source
 from specs.language.facts import (
@@ -61,8 +62,11 @@ def compile_plan(experiment: Experiment, binder: Binder, n_layers: int) -> Plan:
         if ("localize", name) in wanted
     )
     names = run_order(experiment, [name for block, name in wanted if block == "interventions"])
+    vectors = tuple(
+        plan_vector(experiment, name, binder, n_layers) for name in experiment.vectors if ("vectors", name) in wanted
+    )
     ask = tuple(compile_ask(experiment, name, binder, n_layers) for name in names)
-    return Plan(localize, ask)
+    return Plan(localize, ask, vectors=vectors)
 
 
 def compile_ask(
@@ -396,6 +400,8 @@ def _ask_stage(
     rows: list[PlannedRow] = []
     for owner in owners:
         role_for = role_of(experiment, spec, owner, asked)
+        vector = experiment.vectors.get(owner)
+        becomes = vector.learn.becomes if vector is not None and vector.learn and spec.target is None else None
         conditions = _conditions(name, spec, owner, wrong, at)
         if tuned:
             conditions = _one_each(owner, conditions, choice)
@@ -403,6 +409,12 @@ def _ask_stage(
             role = role_for(text)
             if role is None or (placeholders and role == "others"):
                 continue
+            former = None
+            if becomes is not None and role == "target" and text.answers:
+                # What the vector was learned for is scored; whether the question is known, by what it had before.
+                before = bind(text, _fact_name(text))
+                former = None if before is None else (before, read(before, before, None, text=False))
+                text = replace(text, answers=(becomes,))
             question = bind(text, _fact_name(text)) if why_not(text) is None else None
             if question is None:
                 continue
@@ -430,11 +442,11 @@ def _ask_stage(
                 question: BoundPrompt = question,
                 clean: Reading = clean,
                 unknown: tuple[Reading, ...] = unknown,
+                former: tuple[BoundPrompt, Reading] | None = former,
             ) -> None:
                 later = condition == "random_neurons" and role in deferred
-                rows.append(
-                    PlannedRow(owner, condition, draw, role, at, prompt, question, reading, clean, unknown, later)
-                )
+                found = PlannedRow(owner, condition, draw, role, at, prompt, question, reading, clean, unknown)
+                rows.append(replace(found, deferred=later, former=former))
 
             row(question, "clean", clean)
             for label, condition in conditions:
@@ -505,7 +517,12 @@ def owners_of_intervention(experiment: Experiment, spec: Intervention) -> tuple[
     Where an edit names a whole ranking, it is made for each of its groups, and what else is edited is edited with
     all of them. Where all edits name groups, they make one set that belongs to all of these together.
     """
-    found = [owners_of(experiment, edit.neurons or edit.outside) for edit in spec.edit]
+    found = [
+        Ownership((edit.add,))
+        if isinstance(edit.add, str) and edit.add in experiment.vectors
+        else owners_of(experiment, edit.neurons or edit.outside)
+        for edit in spec.edit
+    ]
     whole = [o for o in found if o.whole]
     if whole:
         return tuple(dict.fromkeys(owner for o in whole for owner in o.owners))
@@ -575,9 +592,13 @@ def _control_notes(
 ) -> dict[str, str]:
     notes = {}
     draws = spec.controls.random_neurons
-    notes["random_neurons"] = (
-        f"{draws} draws of as many neurons of the same layers and sites" if draws else "turned off"
-    )
+    vectors = [edit.neurons is None and edit.outside is None for edit in spec.edit]
+    what = "as many neurons of the same layers and sites"
+    if any(vectors):
+        what += ", and of a random direction as long as the vector"
+    if all(vectors):
+        what = "a random direction as long as the vector"
+    notes["random_neurons"] = f"{draws} draws of {what}" if draws else "turned off"
     if draws and deferred:
         asked = " and ".join(sorted(deferred))
         notes["random_neurons"] += f"; of {asked} only those that meet the other conditions of a filter are asked"

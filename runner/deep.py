@@ -78,6 +78,8 @@ def check_addresses(experiment: Experiment, machine: Machine, origins: Any) -> l
 def _layers(experiment: Experiment) -> Iterator[tuple[Place, list[str]]]:
     for name, ranking in experiment.localize.items():
         yield ("localize", name, "layers"), ranking.layers or []
+    for name, vector in experiment.vectors.items():
+        yield ("vectors", name, "layers"), [vector.layers] if vector.layers else []
     for name, intervention in experiment.interventions.items():
         freeze = intervention.freeze
         if freeze is not None:
@@ -89,6 +91,8 @@ def _layers(experiment: Experiment) -> Iterator[tuple[Place, list[str]]]:
 def _sites(experiment: Experiment) -> Iterator[tuple[Place, list[str]]]:
     for name, ranking in experiment.localize.items():
         yield ("localize", name, "site"), [str(s) for s in ranking.site or []]
+    for name, vector in experiment.vectors.items():
+        yield ("vectors", name, "site"), [str(vector.site)] if vector.site else []
     for name, intervention in experiment.interventions.items():
         if intervention.freeze is not None:
             yield ("interventions", name, "freeze", "site"), [str(s) for s in intervention.freeze.site]

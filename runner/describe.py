@@ -13,6 +13,7 @@ from specs.language.experiment import (
     Times,
     sweep_values,
 )
+from specs.language.vector_files import place_of
 
 __all__ = ["edit_words", "field_word", "source_words"]
 
@@ -54,8 +55,11 @@ def _words(edit: Edit, placeholder: bool) -> list[str]:
 
 def edit_words(experiment: Experiment, edit: Edit) -> str:
     """Say an edit in words, such as ``scale cell by 1 ... -3 (21 values) at entity.last``."""
-    from runner.neurons import default_position
+    from runner.neurons import default_position, edit_position
 
+    if isinstance(edit.add, str) and edit.add in experiment.vectors:
+        place = place_of(experiment, edit.add)
+        return f"add {edit.add} to {place.site} of layer {place.layers} at {edit_position(experiment, edit)}"
     where = neuron_words(edit.neurons if edit.neurons is not None else edit.outside)
     if edit.outside is not None:
         where = f"everything outside {where}"

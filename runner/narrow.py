@@ -19,7 +19,7 @@ def narrowed(stage: AskStage, keep: Callable[[PlannedRow], bool]) -> tuple[AskSt
     rows = [row for row in stage.rows if keep(row)]
     wanted: set[int] = set()
     for row in rows:
-        for reading in (row.reading, row.clean, *row.unknown):
+        for reading in (row.reading, row.clean, *row.unknown, *([row.former[1]] if row.former is not None else ())):
             wanted.update(_sequences(reading))
     wanted |= {t for i in wanted if (t := stage.job.sequences[i].twin) is not None}
     members = tuple(sorted(wanted))
@@ -41,6 +41,7 @@ def narrowed(stage: AskStage, keep: Callable[[PlannedRow], bool]) -> tuple[AskSt
             reading=again(row.reading),
             clean=again(row.clean),
             unknown=tuple(again(reading) for reading in row.unknown),
+            former=None if row.former is None else (row.former[0], again(row.former[1])),
         )
         for row in rows
     )

@@ -30,6 +30,7 @@ from specs.language.experiment import (
 from specs.language.facts import ANYBODY, entities_of, owners
 from specs.language.references import Address, is_layer_place, parse_address, parse_rank, resolve_layers
 from specs.language.saved import SavedSet, read_saved
+from specs.language.vector_files import place_of
 
 if TYPE_CHECKING:
     from runner.figures import Figures
@@ -147,6 +148,8 @@ def edit_position(experiment: Experiment, edit: Edit) -> str:
     """Give the word of the position an edit acts at: as written, or where its neurons were read."""
     if edit.in_ == "weights":
         return "all"
+    if edit.position is None and isinstance(edit.add, str) and edit.add in experiment.vectors:
+        return place_of(experiment, edit.add).position
     if edit.position:
         return str(edit.position[0] if isinstance(edit.position, list) else edit.position.each[0])
     return default_position(experiment, edit.neurons or edit.outside)
@@ -486,7 +489,7 @@ def values_of_edit(edit: Edit, axes: Mapping[str, float | str]) -> float:
     if isinstance(value, Times):
         return float(axes["times"])
     if isinstance(value, str | Source):
-        return 1.0
+        return 1.0  # once the source, or the vector
     return float(axes["set" if edit.set is not None else "add"])
 
 

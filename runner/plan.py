@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from runner.bind import BoundPrompt
-from runner.program import Job
-from specs.language.experiment import Intervention, Localize
+from runner.program import Job, Lesson
+from specs.language.experiment import Intervention, Localize, Vector
 from specs.language.results import LeftOut
 from specs.language.words import ConditionName, Role
 
@@ -76,6 +76,8 @@ class PlannedRow:
     unknown: tuple[Reading, ...] = ()
     deferred: bool = False
     """Whether it is asked for a filter alone, which wants it only for some random neurons."""
+    former: tuple[BoundPrompt, Reading] | None = None
+    """The question with the answers it has outside this intervention, and its clean run: are those known?"""
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,23 @@ class MeanStage:
     the token among those the word means); the values of equal keys are averaged. The text is empty where they are the
     same for every prompt."""
     shared: bool = False
+    left_out: tuple[LeftOut, ...] = ()
+
+
+@dataclass(frozen=True)
+class VectorStage:
+    """One vector: where it is added, and what it is made of (nothing, where it is read from a file)."""
+
+    name: str
+    spec: Vector
+    site: str
+    layer: int
+    position: str
+    means: MeanStage | None = None
+    """What is averaged: keys ``mean`` and ``minus``."""
+    attack: tuple[Lesson, ...] = ()
+    """The wordings of the fact that is learned, with its new answer."""
+    keep: tuple[Lesson, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
 
 
@@ -155,3 +174,4 @@ class Plan:
     ask: tuple[AskStage, ...]
     warnings: tuple[str, ...] = ()
     left_out: tuple[LeftOut, ...] = field(default=())
+    vectors: tuple[VectorStage, ...] = ()

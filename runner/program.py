@@ -69,6 +69,16 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Lesson:
+    """One prompt with an answer behind it: where the vector is added, and which tokens follow which positions."""
+
+    ids: tuple[int, ...]
+    at: tuple[int, ...]
+    scored: tuple[tuple[int, int | None], ...]
+    """(position, token that follows); no token where nothing is known to follow, and the distribution is kept."""
+
+
+@dataclass(frozen=True)
 class Limits:
     """How much goes into one forward pass.
 

@@ -21,7 +21,7 @@ from runner.families import SitePlace
 from runner.program import Job, Resolved
 from specs.language.errors import RunError
 
-__all__ = ["Proof", "require_held"]
+__all__ = ["NotHeld", "Proof", "require_held"]
 
 Nodes = Mapping[int, np.ndarray]
 
@@ -176,10 +176,18 @@ def _operand(args: Sequence[Any], weight: Tensor, width: int) -> Tensor | None:
     return None
 
 
-def require_held(deviation: float) -> None:
-    """Raise RunError for a freeze that did not hold: a copy has every bit of its source."""
-    if deviation > 0:
-        raise RunError(
+class NotHeld(RunError):
+    """A freeze that did not hold."""
+
+    def __init__(self, deviation: float) -> None:
+        super().__init__(
             f"a frozen component did not hold its value: it was {deviation:.3g} away from its source",
             remedy="no figure of this freeze could be trusted; please report the model and the spec",
         )
+        self.deviation = deviation
+
+
+def require_held(deviation: float) -> None:
+    """Raise NotHeld unless a freeze held: a copy has every bit of its source."""
+    if deviation > 0:
+        raise NotHeld(deviation)

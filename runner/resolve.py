@@ -22,6 +22,7 @@ from runner.neurons import (
 from runner.plan import AskStage, Axes, Condition
 from runner.program import Held, NeuronEdit, Resolved, Stored
 from runner.sources import source_of
+from runner.vectors import Made, random_direction
 from specs.language.errors import RunError
 from specs.language.experiment import Edit, Experiment, NeuronsRef, Source
 from specs.language.references import Address, is_layer_place
@@ -58,13 +59,16 @@ class Resolver:
     def has_neurons(self, owner: str, axes: Axes) -> bool:
         """Say whether every edit has something to act on for an owner at a point of the sweep, and a freeze to hold."""
         condition = Condition(self.stage.name, "edit", owner, 0, axes, owner)
-        if not all(self.neurons(number, condition) for number in range(len(self.stage.spec.edit))):
-            return False
+        for number, edit in enumerate(self.stage.spec.edit):
+            if self._vector(edit) is None and not self.neurons(number, condition):
+                return False
         return not names_layers(self.stage.spec.freeze) or bool(self.held_places(condition)[0])
 
     def neurons(self, number: int, condition: Condition) -> list[Address]:
         """List the neurons that edit ``number`` touches under a condition."""
         spec = self.stage.spec.edit[number]
+        if self._vector(spec) is not None:
+            return []  # every one of its site, which is said by the vector
         axes = axes_of_edit(self.experiment, self.stage.spec, number, dict(condition.axes))
         cuts = tuple((k, v) for k, v in axes.items() if k in CUTS)
         key = (number, condition.kind, condition.owner, condition.draw, cuts)
@@ -97,7 +101,25 @@ class Resolver:
             widths.update(ranking.widths())
         return widths
 
+    vectors: Mapping[str, Made] = field(default_factory=dict)
+    """The vectors of the spec; none while only neurons are asked for."""
+
+    def _vector(self, spec: Edit) -> str | None:
+        """Name the vector that an edit adds."""
+        return spec.add if isinstance(spec.add, str) and spec.add in self.experiment.vectors else None
+
+    def _steer(self, number: int, name: str, condition: Condition) -> NeuronEdit:
+        """Add a vector, or in its place a random direction of the same length, to all neurons of its site."""
+        made = self.vectors[name]
+        values = made.values
+        if condition.kind == "random_neurons":
+            values = random_direction(values, (self.experiment.seed, self.stage.name, number, name, condition.draw))
+        return NeuronEdit("add", made.site, made.layer, tuple(range(len(values))), tuple(values.tolist()))
+
     def _edit(self, number: int, spec: Edit, condition: Condition) -> tuple[NeuronEdit, ...]:
+        vector = self._vector(spec)
+        if vector is not None:
+            return (self._steer(number, vector, condition),)
         addresses = self.neurons(number, condition)
         value = values_of_edit(spec, axes_of_edit(self.experiment, self.stage.spec, number, dict(condition.axes)))
         verb: Literal["scale", "set", "add"] = (

@@ -34,7 +34,7 @@ from runner.program import NeuronEdit
 from runner.provenance import collect
 from runner.resolve import Resolver
 from runner.run_types import Reporter
-from runner.saved import save_model
+from runner.saved_model import save_model
 from runner.saving import model_of, saved_sets
 from runner.selfcheck import require
 from runner.sentence import answer
@@ -43,6 +43,7 @@ from runner.stages import ask_stage, localize_stage, stored_of
 from runner.store import RunFolder
 from runner.summaries import count_asked, left_out, summarise
 from runner.tune import TIES, aim_of, choose, points_of, scores_of
+from runner.vectors import Made, make_vector, write_vector
 from specs.language.conditions import text as condition_text
 from specs.language.dump import to_yaml
 from specs.language.errors import RunError, RunSpecError
@@ -134,6 +135,7 @@ def run_cell(
                 results.left_out += stage.left_out
                 results.rankings[stage.name] = ranking_result(stage, data)
             chosen = Chosen(experiment, rankings, labels_of(results), machine.widths())
+            chosen.vectors = _vectors(machine, plan, folder, results, reporter)
             results.neurons = chosen.records()
             table = folder.table(*_columns(plan))
             kept: dict[str, list[Row]] = {}
@@ -173,6 +175,20 @@ def run_cell(
             folder.write_provenance(results.provenance)
             finished.folder = folder.finish(results)
     return finished
+
+
+def _vectors(machine: Machine, plan: Plan, folder: RunFolder, results: Results, reporter: Reporter) -> dict[str, Made]:
+    """Make the vectors of a spec, write them to the run folder, and add their records to the results."""
+    found: dict[str, Made] = {}
+    about = {"model": machine.source.name, "spec": results.name, "hash": results.hash}
+    for stage in plan.vectors:
+        made, record = make_vector(machine, stage, reporter)
+        found[stage.name] = made
+        path = write_vector(folder.path, made, about)
+        results.vectors[stage.name] = made.result.model_copy(update={"path": path})
+        results.left_out += stage.left_out
+        results.stages += [record] if record is not None else []
+    return found
 
 
 def require_questions(plan: Plan) -> None:
@@ -246,6 +262,7 @@ def _ask(
         edits=[edit_words(experiment, edit) for edit in stage.spec.edit],
         owners=list(stage.owners),
         neurons={o: edited_neurons(stage, resolver, o) for o in stage.owners},
+        vectors=[edit.add for edit in stage.spec.edit if isinstance(edit.add, str) and edit.add in chosen.vectors],
         wrong_owner=dict(stage.wrong),
         random_neurons={
             o: [edited_neurons(stage, resolver, o, draw) for draw in range(stage.spec.controls.random_neurons)]
@@ -317,6 +334,7 @@ def resolver_of(machine: Machine, stage: AskStage, chosen: Chosen) -> Resolver:
     """Make what fills in the conditions of a stage."""
     resolver = Resolver(chosen.experiment, stage, chosen.rankings, machine.shape.n_layers, figures=chosen.figures)
     resolver.widths_of = machine.widths()
+    resolver.vectors = chosen.vectors
     return resolver
 
 

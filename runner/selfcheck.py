@@ -18,6 +18,7 @@ from runner.attention import wide_attention
 from runner.execute import Engine, Outcome, Reading
 from runner.families import layers_with, site_place
 from runner.program import Held, Job, Mode, NeuronEdit, Resolved, TokenSequence
+from runner.proof import NotHeld
 from runner.tree import common_prefix
 from specs.language.errors import ModelError
 from specs.language.results import SelfTest
@@ -27,7 +28,9 @@ __all__ = ["TESTS_FORMAT", "check", "require"]
 TOLERANCES = {torch.float32: (2e-5, 2e-3), torch.bfloat16: (0.15, 0.5), torch.float16: (0.05, 0.2)}
 """dtype: limits on relative difference of activations and on |d log p| in nats, between two ways of packing."""
 SITE = "mlp.neurons"
-TESTS_FORMAT = 6
+FAR = 1e3
+"""What the test of `add` sets a neuron to: far more than neurons have."""
+TESTS_FORMAT = 7
 """Part of the key under which passed tests are kept: raised whenever a test asks something else."""
 
 
@@ -183,6 +186,22 @@ def _extreme(evidence: _Evidence) -> _Verdict:
     return figure > 1e-3, figure, 1e-3, "nats moved; it must be more than the limit"
 
 
+def _adding(evidence: _Evidence) -> _Verdict:
+    """Neurons set to a value and added to must give what setting them to the sum gives, and change the output."""
+    engine, ids = evidence.engine, evidence.sample.first
+    nats = TOLERANCES[engine.dtype][1]
+    last = len(ids) - 1
+    edits = {
+        "sum": Resolved((_edit("set", engine, -FAR), ())),
+        "steps": Resolved((_edit("set", engine, FAR), _edit("add", engine, -2 * FAR))),
+    }
+    clean = TokenSequence(0, ids, score=((last, evidence.sample.second[-1]),))
+    branches = (replace(clean, condition=name, branch_at=last, edits=((last,), (last,))) for name in edits)
+    outcome = engine.run(Job((clean, *branches)), lambda condition: edits[str(condition)])
+    figure, moved = (float(abs(outcome.logps[a] - outcome.logps[b]).max()) for a, b in ((1, 2), (0, 2)))
+    return figure <= nats and moved > 1e-3, figure, nats, f"nats from setting them to the sum; moved {moved:.3g}"
+
+
 def _leak(evidence: _Evidence) -> _Verdict:
     calm, wild = evidence.calm, evidence.wild
     figure = max(max(calm.moved(i, wild, i), float(abs(calm.values[i] - wild.values[i]).max())) for i in (0, 1))
@@ -266,11 +285,14 @@ def _freeze(evidence: _Evidence) -> _Verdict:
         "held before": Held(everything),
         "held itself": Held({(SITE, n): ("last",) for n in later}),
     }
-    run = _run(
-        engine,
-        Job(tuple(sequences), ("mlp.out",), later),
-        lambda condition: replace(edit, held=held.get(str(condition))),
-    )
+    try:
+        run = _run(
+            engine,
+            Job(tuple(sequences), ("mlp.out",), later),
+            lambda condition: replace(edit, held=held.get(str(condition))),
+        )
+    except NotHeld as error:
+        return False, error.deviation, 0.0, "the largest deviation of a frozen value from its source"
     output, moved = run.moved(0, run, 3), run.moved(0, run, 1)
     scale = float(abs(run.values[0]).max()) or 1.0
     inside = float(abs(run.values[4] - run.values[0]).max()) / scale
@@ -312,6 +334,7 @@ _TESTS: tuple[tuple[str, str, Callable[[_Evidence], _Verdict]], ...] = (
     ("finite", "Is every value a finite number?", _finite),
     ("identity", "Does an edit that changes nothing change nothing?", _identity),
     ("extreme", "Does a violent edit change the output?", _extreme),
+    ("adding", "Does adding to neurons give what setting them to the sum gives?", _adding),
     ("leak", "Does an edit stay in its own branch?", _leak),
     ("packing", "Do packed prompts give what single prompts give?", _packing),
     ("site", "Is the site the input of the down projection?", _site),

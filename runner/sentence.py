@@ -421,6 +421,8 @@ def _strongest_control(results: Results, done: InterventionResult, owner: str, e
     sign = 1 if effect.target.mean > effect.base else -1
     several = len(done.neurons.get(owner, [])) > 1
     kind = ("random set of neurons", "random sets of neurons") if several else ("random neuron", "random neurons")
+    if done.vectors and not done.neurons.get(owner):
+        kind = ("random direction", "random directions")
     n = len(effect.random)
     named = f"one of {_count(n)} {kind[1]}" if n > 1 else f"a {kind[0]}"
     found = [(named, mean) for mean in effect.random]
@@ -574,6 +576,8 @@ def _edited(done: InterventionResult, owner: str, group: RankingGroup | None, po
         rank = point.get("rank") if point else None
         return "each one's neurons" if rank is None else f"each one's neuron of rank {_factor(rank)}"
     edited = done.neurons.get(owner, [])
+    if not edited and done.vectors:
+        return " and ".join(done.vectors)
     if group is not None and edited == [group.neurons[0].address]:
         return "it"
     if point and "rank" in point and "-" not in str(point["rank"]):
@@ -600,7 +604,8 @@ def _doing(done: InterventionResult, point: Point, what: str) -> str:
             said.append(f"setting {what} to {_factor(value)} times its usual value")
         elif axis != "rank" or not what.startswith("the neuron of rank"):
             rest.append(f"{axis} {_factor(value)}")
-    text = said[0] if said else f"{done.title} of {what}"
+    steers = bool(done.vectors) and not said
+    text = said[0] if said else f"adding {what}" if steers else f"{done.title} of {what}"
     rest += [f"then {more}" for more in said[1:]]
     if done.tuning is not None:
         rest.append("chosen on other questions")
@@ -609,6 +614,8 @@ def _doing(done: InterventionResult, point: Point, what: str) -> str:
 
 def _draws(done: InterventionResult, owner: str, means: Sequence[float]) -> str:
     """Name the draws: ``five random neurons``, or sets of neurons where several are edited."""
+    if done.vectors and not done.neurons.get(owner):
+        return "a random direction" if len(means) == 1 else f"{_count(len(means))} random directions"
     if len(done.neurons.get(owner, [])) > 1:
         return "a random set of neurons" if len(means) == 1 else f"{_count(len(means))} random sets of neurons"
     return "a random neuron" if len(means) == 1 else f"{_count(len(means))} random neurons"

@@ -27,6 +27,9 @@ def plan_costs(plan: Plan, count: Callable[[Job], Cost]) -> list[tuple[str, Cost
     found: list[tuple[str, Cost]] = []
     for stage in plan.localize:
         found.append((stage.name, count(stage.job)))
+    for vector in plan.vectors:
+        if vector.means is not None:
+            found.append((vector.name, count(vector.means.job)))
     for ask in plan.ask:
         for label, part in ((": tune", ask.tuning), ("", ask)):
             if part is not None:

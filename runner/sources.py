@@ -51,7 +51,7 @@ def source_of(edit: Edit) -> object:
     value = edit.set if edit.set is not None else edit.add
     if isinstance(value, Times):
         return value.of
-    return value if isinstance(value, Source | str) else None
+    return value if isinstance(value, Source | str) else None  # the name of a vector is no source, and no word either
 
 
 def uses_clean_run(spec: Intervention) -> bool:

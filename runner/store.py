@@ -2,6 +2,7 @@
 
     runs/<name>-<hash>/           spec.yaml  plan.txt  results.json  results.parquet  provenance.json
                                   rankings/<name>.npz  neurons/<name>.json  models/<name>/  report.html
+                                  vectors/<name>.safetensors
     runs/<name>-<hash>.partial/   the next run of the same spec, while an earlier result stands under the name
     runs/.<name>-<hash>.lock      held by the process that writes
     runs/.<name>-<hash>.old/      for a moment, while one result takes the place of another

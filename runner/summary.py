@@ -29,6 +29,11 @@ def print_summary(console: Console, results: Results, paths: dict[str, str]) -> 
     for chosen in results.neurons.values():
         if chosen.conditions:
             _print_chosen(console, chosen)
+    for vector in results.vectors.values():
+        made = f"{vector.name}: {vector.how}"
+        if vector.steps:
+            made += f", p(new answer) {_number(vector.steps[0].p_new)} to {_number(vector.steps[-1].p_new)}"
+        console.print(Text(f"{made}; {vector.path}"), highlight=False)
     for intervention in results.interventions.values():
         if intervention.not_applicable:
             console.print(Text(f"{intervention.name}: {intervention.not_applicable}"), highlight=False)

@@ -368,4 +368,5 @@ def test_the_files_of_a_run_folder_are_named_as_they_are_written() -> None:
     (listing,) = [b for b in blocks(ROOT / "README.md", "text") if "runs/<name>" in b]
     told = set(re.findall(r"^  (\S+)", listing, re.M))
     files = {RESULTS, PARQUET, "spec.yaml", "plan.txt", "provenance.json", "report.html"}
-    assert files | {"rankings/<name>.npz", "neurons/<name>.json"} == told
+    folders = {"rankings/<name>.npz", "neurons/<name>.json", "vectors/<name>.safetensors", "models/<name>/"}
+    assert files | folders == told

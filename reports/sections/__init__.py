@@ -22,6 +22,7 @@ from reports.sections import (
     self_tests,
     stages,
     texts,
+    vectors,
     warnings,
 )
 from reports.sections.section import Section
@@ -33,6 +34,7 @@ SECTIONS: tuple[Callable[[Results], Section | None], ...] = (
     warnings.build,
     layers.build,
     cells.build,
+    vectors.build,
     interventions.build,
     chosen.build,
     texts.build,

@@ -97,7 +97,6 @@ def _no_twin(value: Any) -> bool:
 
 NOT_BUILT: tuple[NotBuilt, ...] = (
     # material
-    NotBuilt(Experiment, "vectors", "`vectors:`"),
     NotBuilt(Relation, "translations", "`translations:` (questions in other languages)"),
     NotBuilt(PromptSet, "language", "`language:` (questions in other languages)"),
     NotBuilt(PromptSet, "pairs", "`pairs:` (clean and patch twins)"),

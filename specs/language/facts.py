@@ -541,6 +541,10 @@ def _asked(experiment: Experiment, intervention: Intervention) -> list[PromptTex
 def _target(experiment: Experiment, intervention: Intervention, owner: str) -> Callable[[PromptText], bool]:
     target = intervention.target
     if target is None:
+        vector = experiment.vectors.get(owner)
+        if vector is not None and vector.learn is not None:
+            relation, _, entity = vector.learn.fact.partition("/")
+            return lambda prompt: prompt.relation == relation and prompt.entity == entity
         own = set(entities_of(experiment, owner))
         if own:
             return lambda prompt: prompt.entity in own

@@ -317,6 +317,49 @@ class InjectedText(Record):
     """The text begins with an accepted answer."""
 
 
+class LearningStep(Record):
+    """The loss of a learned vector before one step, or after the last, term by term."""
+
+    step: int
+    loss: float
+    attack: float
+    """-log p(new answer), mean over the wordings of the fact."""
+    preserve: float
+    """KL of kept prompts, clean against edited, in nats."""
+    norm: float
+    """Squared length of the vector."""
+    p_new: float
+    """Probability of the new answer, mean over the wordings."""
+
+
+class VectorResult(Record):
+    """A vector that edits add: where it is, how it was made, and for a learned one, how it was learned."""
+
+    name: str
+    kind: Literal["learn", "mean", "from"]
+    site: str
+    layer: int
+    position: str
+    width: int
+    norm: float
+    """Its length."""
+    how: str
+    path: str = ""
+    """Within the run folder."""
+    source_hash: str = ""
+    """sha256 of the file it was read from."""
+    n_prompts: int = 0
+    """Prompts of the mean, or wordings of the fact."""
+    n_minus: int = 0
+    fact: str | None = None
+    becomes: str | None = None
+    n_kept: int = 0
+    steps: list[LearningStep] = Field(default_factory=list)
+    kept_median: float | None = None
+    """p(own answer) with the vector over p without it, median over kept prompts."""
+    kept_least: float | None = None
+
+
 class SavedModel(Record):
     """A checkpoint with an edit in its weights, in the run folder."""
 
@@ -373,6 +416,8 @@ class InterventionResult(Record):
     owners: list[str]
     neurons: dict[str, list[str]]
     """Owner: addresses that were edited."""
+    vectors: list[str] = Field(default_factory=list)
+    """The vectors that were added."""
     wrong_owner: dict[str, str] = Field(default_factory=dict)
     """Owner: whose neurons were its wrong_cell."""
     random_neurons: dict[str, list[list[str]]] = Field(default_factory=dict)
@@ -529,6 +574,7 @@ class Results(Record):
     model: ModelFacts
     rankings: dict[str, Ranking] = Field(default_factory=dict)
     neurons: dict[str, NeuronSetResult] = Field(default_factory=dict)
+    vectors: dict[str, VectorResult] = Field(default_factory=dict)
     interventions: dict[str, InterventionResult] = Field(default_factory=dict)
     analyses: dict[str, AnalysisResult] = Field(default_factory=dict)
     claims: list[ClaimResult] = Field(default_factory=list)

@@ -26,7 +26,7 @@ def test_every_family_passes(family):
     tests = check(Engine(tiny_model(family)), PROMPTS)
     tolerant = {"packing"} if family == "youtu" else set()
     assert {t.name for t in tests if not t.passed} <= tolerant
-    assert len(tests) == 8
+    assert len(tests) == 9
 
 
 @pytest.mark.parametrize("mode", ["trees", "padded", "one by one"])
@@ -101,6 +101,14 @@ def test_a_planted_broken_freeze_is_caught(broken, monkeypatch):
 def test_an_edit_that_does_nothing_is_caught(monkeypatch):
     monkeypatch.setattr(runner.execute._Step, "apply", lambda step, flat: flat)
     assert "extreme" in failed(Engine(tiny_model("llama")))
+
+
+@pytest.mark.parametrize("wrong", ["set", "scale"])
+def test_an_add_that_does_something_else_is_caught(wrong, monkeypatch):
+    real = dict(runner.execute.VERBS)
+    monkeypatch.setattr(runner.execute, "VERBS", {**real, "add": real[wrong]})
+    found = failed(Engine(tiny_model("llama")))
+    assert found == {"adding"}
 
 
 def test_an_identity_that_changes_something_is_caught(monkeypatch):

@@ -57,6 +57,7 @@ BUILT = [
     intervention(f"{CELL}, freeze: {{site: attn.out, position: last, to: {{mean: [X]}}}}"),
     intervention("edit: {scale: -1, neurons: cell/trump, in: weights}, save_model: x"),
     intervention("edit: {set: {mean: facts}, neurons: cell}"),
+    intervention("edit: {add: v}") + "vectors: {v: {site: mlp.out, layers: 2, position: last, mean: facts}}\n",
     intervention("edit: {set: {sample: dummies}, neurons: cell}"),
     intervention("edit: {set: {times: 2, of: clean}, neurons: cell}"),
     intervention("edit: {add: 3, neurons: cell}"),
@@ -92,7 +93,6 @@ BUILT = [
     "  c: {metric: gradient_x_activation, objective: top_logits@5, prompts: attributes}}\n",
 ]
 REFUSED = [
-    ("vectors: {v: {from: x.json}}\n", "vectors", "`vectors:` is not built yet"),
     (
         "prompts: {p: {pairs: x.json}}\n",
         "prompts.p.pairs",
@@ -224,9 +224,9 @@ def test_chat_templates_are_built() -> None:
 
 
 def test_what_only_leaves_out_may_be_unbuilt() -> None:
-    text = HEAD + intervention(CELL) + "vectors: {v: {from: x}}\nanalyses: {o: {errors: i}}\n"
+    text = HEAD + intervention(CELL) + "prompts: {v: {pairs: x.json}}\nanalyses: {o: {errors: i}}\n"
     assert len(told(text)) == 2
-    assert told(text.replace("vectors: {v: {from: x}}\n", "") + "only: i\n") == []
+    assert told(text.replace("prompts: {v: {pairs: x.json}}\n", "") + "only: i\n") == []
 
 
 def test_what_is_run_needs_what_it_mentions() -> None:

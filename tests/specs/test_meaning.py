@@ -506,6 +506,23 @@ SCIENCE = [
         "in the weights are edits of mlp.neurons and attn.heads",
     ),
     (
+        "vectors: {v: {site: mlp.out, layers: 2, position: entity.last, mean: quiet, minus: facts}}",
+        "vectors.v.mean",
+        "position entity.last needs prompts about an entity; 'quiet' are texts about nobody",
+    ),
+    (
+        "vectors: {v: {site: mlp.out, layers: 2, position: entity.last, "
+        "learn: {fact: craft/ada, becomes: X, keep: facts, weights: {preserve: 1}}}}",
+        "vectors.v.learn.weights",
+        "nothing would be learned: give `attack` a weight above 0",
+    ),
+    (
+        "vectors: {v: {site: mlp.out, layers: 2, position: entity.last, mean: facts}}\n"
+        "interventions: {silence: {edit: {add: v}}}",
+        "interventions.silence.edit.add",
+        "a vector that was not learned for a fact belongs to nobody, so `target` must say whose answers should change",
+    ),
+    (
         "interventions: {silence: {save_model: changed}}",
         "interventions.silence.save_model",
         "there is nothing to save: the edit is in the activations; add `in: weights`",
@@ -797,7 +814,26 @@ def test_a_mistake_is_told_once_at_its_place(tmp_path: Path, fragment: str, path
     assert one(told(tmp_path, fragment)) == (path, "error", message)
 
 
+def test_a_vector_s_file_must_be_there_and_say_where_it_is_added(tmp_path: Path) -> None:
+    (path, _, message) = one(told(tmp_path, "vectors: {v: {from: nowhere.safetensors}}"))
+    assert path == "vectors.v.from" and message == f"there is no file '{tmp_path / 'nowhere.safetensors'}'"
+    (tmp_path / "here.npy").write_bytes(b"")
+    (path, _, message) = one(told(tmp_path, "vectors: {v: {from: here.npy, site: mlp.out}}"))
+    assert path == "vectors.v.from"
+    assert message == (
+        "the file of the vector 'v' does not say layers and position; write `layers:`, `position:` in the spec"
+    )
+
+
 WARNINGS = [
+    (
+        "vectors: {v: {site: mlp.out, layers: 2, position: entity.last, "
+        "learn: {fact: craft/ada, becomes: X, keep: facts, weights: {attack: 1}}}}\n"
+        "interventions: {silence: {edit: {add: v}}}",
+        "interventions.silence.ask",
+        "'v' was learned on questions scored here ('facts'): others stay because they were kept; ask other wordings "
+        "or other people as well",
+    ),
     (
         "entities: {carl: Carl Gauss}\nprompts: {both: {templates: attributes, entities: [ada, bach]}}\n"
         "localize: {cell: {metric: stability, prompts: both}}",

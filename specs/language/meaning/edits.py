@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path as FilePath
 
 from specs.language.conditions import number_text
-from specs.language.experiment import Edit, Intervention, Source, Times, sweep_values
+from specs.language.errors import RunError
+from specs.language.experiment import Edit, Intervention, Learn, Source, Times, sweep_values
 from specs.language.meaning.naming import Path
 from specs.language.meaning.prompt_sets import Prompts
 from specs.language.meaning.scope import Neurons, Scope
 from specs.language.meaning.sweeps import asked_of, edited, groups_of, sweeps_of
 from specs.language.references import is_entity_position
+from specs.language.vector_files import place_of
 
 __all__ = ["CHECKS"]
 
@@ -249,4 +252,47 @@ def _check_twice(scope: Scope, values: object, path: Path, what: str = "this swe
             scope.tell(f"{shown} stands twice in {what}", *path, *([] if what != "this sweep" else [n]))
 
 
-CHECKS = (check_addresses, check_positions, check_means, check_freezes, check_weights, check_sweeps)
+def check_vectors(scope: Scope) -> None:
+    """A vector is at one place, its prompts have the token, and somebody's answers should change."""
+    experiment = scope.experiment
+    for name, vector in experiment.vectors.items():
+        path: Path = ("vectors", name)
+        if vector.from_ is not None:
+            if not FilePath(vector.from_).is_file():
+                scope.tell(f"there is no file '{vector.from_}'", *path, "from")
+                continue
+            try:
+                place_of(experiment, name)
+            except RunError as error:
+                scope.tell(f"{error.cause}; {error.remedy}", *path, "from")
+        position = vector.position if vector.position and is_entity_position(vector.position) else None
+        for field in ("mean", "minus"):
+            ref = getattr(vector, field)
+            found = scope.prompts(ref, *path, field) if ref is not None else None
+            if found is not None and found.about is False and position is not None:
+                scope.tell(_about_nobody(position, found.name), *path, field)
+        if vector.learn is not None:
+            _check_learn(scope, vector.learn, path)
+    for name, spec in experiment.interventions.items():
+        about = any(found is not None and found.about for found, _ in asked_of(scope, name))
+        for n, edit in enumerate(spec.edit):
+            added = experiment.vectors.get(edit.add) if isinstance(edit.add, str) else None
+            nobody = added is not None and added.learn is None
+            if nobody and spec.target is None and about and all(e.neurons is None for e in spec.edit):
+                scope.tell(
+                    "a vector that was not learned for a fact belongs to nobody, so `target` must say whose answers "
+                    "should change",
+                    *("interventions", name, "edit", n, "add"),
+                )
+
+
+def _check_learn(scope: Scope, learn: Learn, path: Path) -> None:
+    if not learn.weights.get("attack"):
+        scope.tell("nothing would be learned: give `attack` a weight above 0", *path, "learn", "weights")
+    relation, _, entity = learn.fact.partition("/")
+    known = scope.experiment.relations.get(relation)
+    if known is not None and learn.becomes in known.answers.get(entity, []):
+        scope.tell(f"'{learn.becomes}' is the answer of {learn.fact} already", *path, "learn", "becomes")
+
+
+CHECKS = (check_addresses, check_positions, check_means, check_freezes, check_weights, check_vectors, check_sweeps)

@@ -185,6 +185,23 @@ def check_circularity(scope: Scope) -> None:
                     _warn_filtered(scope, chosen, found, path)
 
 
+def check_learned(scope: Scope) -> None:
+    """Say where what was learned to stay is scored on the prompts it was kept by."""
+    for name, spec in scope.experiment.interventions.items():
+        for edit in spec.edit:
+            vector = scope.experiment.vectors.get(edit.add) if isinstance(edit.add, str) else None
+            if vector is None or vector.learn is None:
+                continue
+            kept = scope.prompts(vector.learn.keep, "vectors", str(edit.add), "learn", "keep")
+            for found, path in asked_of(scope, name):
+                if kept is not None and found is not None and may_share(kept, found):
+                    scope.warn(
+                        f"'{edit.add}' was learned on questions scored here ('{found.name}'): others stay because they "
+                        "were kept; ask other wordings or other people as well",
+                        *path,
+                    )
+
+
 def _warn_ranked(scope: Scope, ranking: str, asked: Prompts, path: Path) -> None:
     spec = scope.experiment.localize[ranking]
     on = scope.prompts(spec.prompts, "localize", ranking, "prompts") if spec.prompts else None
@@ -336,6 +353,7 @@ CHECKS = (
     check_roles,
     check_tuning,
     check_circularity,
+    check_learned,
     check_prompt_counts,
     check_rankings,
     check_edited_layers,

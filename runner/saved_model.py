@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runner.models.checkpoint import quiet
 from runner.program import NeuronEdit
 from runner.weights import edited_weights
 from specs.language.errors import DiskFull, RunError, RunSpecError
@@ -58,7 +59,7 @@ def save_model(
     try:
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
-        with edited_weights(engine, edits):
+        with edited_weights(engine, edits), quiet():
             engine.model.save_pretrained(scratch)
         machine.tokenizer.save_pretrained(scratch)
         (scratch / "README.md").write_text(_card(machine, name, edits, about), encoding="utf-8")

@@ -86,7 +86,10 @@ def heat(
             )
         )
     chart = alt.layer(*layers).resolve_scale(color="independent")
-    return _fitted(chart, width, 24 * len(lines) + 110)
+    # The slanted name of the last column reaches beyond it, and what is fitted counts none of that.
+    reach = max(0, min(LABEL, 6 * len(columns[-1])) - width // (2 * len(columns) + 2))
+    room = {"left": 5, "top": 5, "bottom": 5, "right": 5 + round(0.77 * reach)}
+    return _fitted(chart, width, 24 * len(lines) + 110).properties(padding=room)
 
 
 def cloud(points: Sequence[dict[str, Any]], titles: tuple[str, str], width: int = WIDTH) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from reports import charts, derived, formats
@@ -12,6 +12,8 @@ from reports.drawing import to_svg
 from reports.sections.section import Cell, Column, Figure, Section, Table
 from specs.language.results import AnalysisResult, Results
 
+MANY_ROWS = 24
+"""From so many rows on, a table that has a chart is folded away below it."""
 MOST_ROWS = 200
 """Rows of a table that the page shows."""
 
@@ -24,7 +26,8 @@ class AnalysisView:
     how: str
     sentence: str
     figures: list[tuple[str, str]]
-    table: Table
+    table: Table | None
+    """None where it stands below the chart, to be unfolded."""
     note: str
     chart: Figure | None
 
@@ -50,14 +53,18 @@ def _analysis(analysis: AnalysisResult) -> AnalysisView:
     # What names a pair or a layer stands in the table; claims find it under that name all the same.
     plain = {name: value for name, value in analysis.figures.items() if _is_whole(name)}
     figures = [(name.replace("_", " "), _figure(value)) for name, value in plain.items()]
+    table, drawn = Table(columns, rows[:MOST_ROWS]), chart(analysis)
+    folded = drawn is not None and len(rows) >= MANY_ROWS
+    if drawn is not None and folded:
+        drawn = replace(drawn, table=table)
     return AnalysisView(
         analysis.name,
         f"{analysis.verb} of {analysis.of}",
         analysis.sentence,
         figures,
-        Table(columns, rows[:MOST_ROWS]),
+        None if folded else table,
         f"The first {MOST_ROWS} of {len(rows):,} rows; all are in results.json." if len(rows) > MOST_ROWS else "",
-        chart(analysis),
+        drawn,
     )
 
 

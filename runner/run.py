@@ -70,6 +70,8 @@ __all__ = ["Finished", "run_cell"]
 
 LISTED = 20
 """Neurons of a ranking that the result document lists; the whole ranking is stored beside it."""
+MOST_NOTES = 3
+"""Warnings of one kind that are said one by one."""
 
 
 @dataclass
@@ -495,7 +497,7 @@ def edited_neurons(stage: AskStage, resolver: Resolver, owner: str, draw: int | 
 
 def same_cells(stage: AskStage, resolver: Resolver) -> list[str]:
     """Warn of a wrong cell that holds neurons of the right one: it is then no control."""
-    notes = []
+    notes, shared = [], []
     for owner, other in stage.wrong.items():
         own, wrong = edited_neurons(stage, resolver, owner), edited_neurons(stage, resolver, other)
         both = [address for address in own if address in wrong]
@@ -504,6 +506,13 @@ def same_cells(stage: AskStage, resolver: Resolver) -> list[str]:
                 f"the wrong cell of {owner} (that of {other}) shares {len(both)} of {len(own)} neurons with its own "
                 f"({', '.join(both[:3])}): it is no control there"
             )
+            shared.append(owner)
+    if len(notes) > MOST_NOTES:
+        named = ", ".join(shared[:MOST_NOTES])
+        return [
+            f"the wrong cells of {len(shared)} of {len(stage.owners)} owners share neurons with their own "
+            f"({named} ...): they are no control there"
+        ]
     return notes
 
 

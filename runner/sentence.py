@@ -42,6 +42,8 @@ SILENCING = (
     "pass",
 )
 """Measures that describe a loss, the first one that was taken."""
+BOUNDED = ("knowledge_loss_clipped", "accuracy", "pass", "answer_probability", *SILENCING)
+"""Measures that describe the loss of many owners: of a ratio, one question that became likelier makes the mean."""
 INJECTING = ("pass", "accuracy", "answer_probability", "relative_probability", "knowledge_score")
 """Measures that describe a gain, the first one that was taken."""
 LOSSES = ("knowledge_loss", "knowledge_loss_clipped")
@@ -342,7 +344,7 @@ def _silencing(results: Results, done: InterventionResult, owner: str, group: Ra
 
 def _effect(done: InterventionResult, owner: str) -> _Effect | None:
     """Read the effect at the strongest value, by the first measure that has a value there."""
-    for measure in _measures(done, SILENCING):
+    for measure in _measures(done, BOUNDED if owner == EVERYBODY else SILENCING):
         point = _strongest(done)
         target = _find(done, owner, "edit", "target", measure, point)
         base = _base(done, owner, "target", measure)
@@ -602,7 +604,7 @@ def _doing(done: InterventionResult, point: Point, what: str) -> str:
             said.append(f"setting {what} to {_factor(value)}")
         elif axis == "times":
             said.append(f"setting {what} to {_factor(value)} times its usual value")
-        elif axis != "rank" or not what.startswith("the neuron of rank"):
+        elif axis != "rank" or "neuron of rank" not in what:
             rest.append(f"{axis} {_factor(value)}")
     steers = bool(done.vectors) and not said
     text = said[0] if said else f"adding {what}" if steers else f"{done.title} of {what}"

@@ -17,6 +17,8 @@ __all__ = ["as_json", "print_summary"]
 
 SHOWN = (-1.0, -3.0)
 """Factors whose scores are printed, where the sweep holds them."""
+MOST_ROWS = 20
+"""Owners whose neurons are printed."""
 
 
 def print_summary(console: Console, results: Results, paths: dict[str, str]) -> None:
@@ -97,7 +99,9 @@ def _print_cells(console: Console, ranking: Ranking) -> None:
         rows.append([group.label, best.address, dominance, "" if best.mean is None else f"{best.mean:+.2f}"])
     title = f"{ranking.name}: {ranking.metric} at {ranking.position}"
     console.print()
-    print_rows(console, ["who", ranking.unit, "dominance", "mean"], rows, title=title)
+    print_rows(console, ["who", ranking.unit, "dominance", "mean"], rows[:MOST_ROWS], title=title)
+    if len(rows) > MOST_ROWS:
+        console.print(f"and {len(rows) - MOST_ROWS} more, in the report", style="dim")
 
 
 def _print_chosen(console: Console, chosen: NeuronSetResult) -> None:

@@ -48,6 +48,8 @@ __all__ = ["HasNeurons", "compile_ask", "compile_plan"]
 
 HasNeurons = Callable[[str, Axes], bool]
 
+MOST_PAIRS = 6
+"""Owners whose wrong cell is named in a note; all are in the result document."""
 FREE_METRICS = {"random"}
 """Metrics that run nothing."""
 WITHOUT_BASELINE = {*FREE_METRICS, "mean_activation", *GRADIENT_METRICS}
@@ -605,7 +607,9 @@ def _control_notes(
     if not spec.controls.wrong_cell:
         notes["wrong_cell"] = "turned off"
     elif wrong:
-        notes["wrong_cell"] = "; ".join(f"{owner}: the neurons of {other}" for owner, other in wrong.items())
+        pairs = [f"{owner}: the neurons of {other}" for owner, other in wrong.items()]
+        rest = f"; and so on for {len(pairs) - MOST_PAIRS} more" if len(pairs) > MOST_PAIRS else ""
+        notes["wrong_cell"] = "; ".join(pairs[:MOST_PAIRS]) + rest
     else:
         notes["wrong_cell"] = "does not apply: it needs the neurons of a second entity"
     if not spec.controls.no_edit:

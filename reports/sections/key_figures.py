@@ -10,6 +10,9 @@ from reports.measures import words
 from reports.sections.section import Cell, Column, Section, Table, Tone
 from specs.language.results import Results
 
+MANY = 6
+"""Owners beyond which they are counted and not shown one by one."""
+
 
 @dataclass(frozen=True)
 class KeyFigure:
@@ -24,15 +27,44 @@ class KeyFigure:
 
 
 def build(results: Results) -> Section | None:
-    """Show the first owner's cell, its dominance, and what editing it did beside the controls."""
+    """Show the first owner's cell, its dominance, and what editing it did beside the controls.
+
+    Of more owners than anybody reads one by one: how many have a cell, and how many pass each filter.
+    """
     head = view.headline(results)
     if head is None:
         return None
+    many = _of_many(results)
+    if many:
+        return Section("key_figures", "", {"owner": head.label, "figures": many, "effects": None})
     return Section(
         "key_figures",
         "",
         {"owner": head.label, "figures": _figures(results, head), "effects": _effects(head)},
     )
+
+
+def _of_many(results: Results) -> list[KeyFigure]:
+    """Count the owners whose neuron stands out, and those that a filter leaves one; empty for few owners."""
+    figures = []
+    for ranking in results.rankings.values():
+        own = [group for group in ranking.groups.values() if group.variant is None and group.neurons]
+        if ranking.unit == "layer" or len(own) <= MANY:
+            continue
+        shared = {key for keys in ranking.shared_winners.values() for key in keys}
+        clear = [g for g in own if g.key not in shared and (g.neurons[0].dominance or 0.0) >= view.TRUSTED]
+        note = f"have a neuron of dominance {view.TRUSTED:g} or more that ranks first for nobody else"
+        figures.append(KeyFigure(f"Stand out in {ranking.name}", f"{len(clear)} of {len(own)}", note))
+    for chosen in results.neurons.values() if figures else ():
+        if not chosen.conditions:
+            continue
+        passed = sum(bool(owner.neurons) for owner in chosen.owners.values())
+        note = "owners have a neuron that passes the filter"
+        if chosen.placebo is not None and chosen.placebo.owners:
+            mean = sum(chosen.placebo.owners) / len(chosen.placebo.owners)
+            note += f"; with random neurons in their place {formats.number(mean)}"
+        figures.append(KeyFigure(chosen.name.capitalize(), f"{passed} of {len(chosen.owners)}", note))
+    return figures
 
 
 def _figures(results: Results, head: view.Headline) -> list[KeyFigure]:

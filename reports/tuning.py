@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from reports import charts, formats, view
-from reports.curves import EVERYBODY, SERIES_WORDS, owners, panels
+from reports.curves import EVERYBODY, SERIES_WORDS, Panel, owners, panels
 from reports.drawing import to_svg
 from reports.measures import words
 from reports.sections.section import Cell, Column, Figure, Table
@@ -29,8 +29,11 @@ class TuningView:
     figures: list[Figure]
 
 
-def tuning_view(results: Results, result: InterventionResult) -> TuningView | None:
-    """Show the choice of every owner and condition, and the curves it was made by; None without one."""
+def tuning_view(results: Results, result: InterventionResult, numbers: Callable[[Panel], Table]) -> TuningView | None:
+    """Show the choice of every owner and condition, and the curves it was made by; None without one.
+
+    ``numbers`` sets out the figures of a chart.
+    """
     tuning = result.tuning
     if tuning is None:
         return None
@@ -43,7 +46,10 @@ def tuning_view(results: Results, result: InterventionResult) -> TuningView | No
         f"not scored ({known}); {tuning.ties}. What is scored elsewhere on this page was run at these values alone."
     )
     return TuningView(
-        f"Values chosen on {formats.visible(tuning.on)}", note, _table(results, result), _figures(results, result)
+        f"Values chosen on {formats.visible(tuning.on)}",
+        note,
+        _table(results, result),
+        _figures(results, result, numbers),
     )
 
 
@@ -92,7 +98,7 @@ def _figure(figures: Sequence[float | None], n: int, decimals: int) -> Cell:
     return Cell(formats.number(known[0], decimals), f"n {n}")
 
 
-def _figures(results: Results, result: InterventionResult) -> list[Figure]:
+def _figures(results: Results, result: InterventionResult, numbers: Callable[[Panel], Table]) -> list[Figure]:
     """Draw the curve of every owner on the questions that were tuned on."""
     tuning = result.tuning
     assert tuning is not None
@@ -110,5 +116,5 @@ def _figures(results: Results, result: InterventionResult) -> list[Figure]:
             title += f": {_value(own[0])} is chosen"
         what = f"{words(panel.measure).title} on {tuning.on}, {title}"
         svg = to_svg(charts.sweep(panel, domain), f"{result.name}-tuning-{i}", what, charts.describe(panel, title))
-        figures.append(Figure(title, svg))
+        figures.append(Figure(title, svg, table=numbers(panel)))
     return figures

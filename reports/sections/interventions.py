@@ -108,7 +108,7 @@ def _intervention(results: Results, result: InterventionResult) -> InterventionV
         f"{words(main).title[:1].upper()}{words(main).title[1:]} by relation" if main else "",
         _only(len(by_relation), all_owners),
         _neurons(results, result),
-        tuning_view(results, result),
+        tuning_view(results, result, lambda panel: numbers([panel])),
     )
 
 
@@ -129,6 +129,9 @@ def _facts(result: InterventionResult) -> list[tuple[str, str]]:
         where = "those about nobody are edited at every token"
         asked.append(f"{formats.counted(result.n_texts, 'text')} without answers; {where}")
     facts = [("edit", "; ".join(result.edits)), ("asked", "; ".join(asked))]
+    if result.tuning is not None:
+        chosen = f"each condition at the one that it chose on {formats.visible(result.tuning.on)}, listed below"
+        facts.append(("value", chosen))
     if result.placeholder is not None:
         facts.append(("placeholder", f"the entity's name is replaced by “{formats.visible(result.placeholder)}”"))
     if result.freeze:

@@ -198,3 +198,19 @@ def test_what_a_module_offers_exists(path: Path) -> None:
     for names in offered:
         assert set(names) <= set(bound(body))
         assert len(set(names)) == len(names)
+
+
+def test_every_module_of_the_language_can_be_imported_first() -> None:
+    """A circle of imports works or not by who comes first."""
+    code = """
+import importlib, pkgutil, sys
+import specs.language
+names = [m.name for m in pkgutil.walk_packages(specs.language.__path__, "specs.language.")]
+assert len(names) > 30
+for name in names:
+    for known in [k for k in sys.modules if k.split(".")[0] == "specs"]:
+        del sys.modules[known]
+    importlib.import_module(name)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -15,7 +15,7 @@ from pathlib import Path
 from specs.language.built import not_built
 from specs.language.check import check_schema
 from specs.language.compose import inherit, read_files
-from specs.language.data import Import, import_data
+from specs.language.data.inline import Import, import_data
 from specs.language.defaults import with_defaults
 from specs.language.dump import resolved_hash, to_yaml
 from specs.language.errors import Origin, Problem, SpecError

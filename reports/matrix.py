@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from reports import charts, formats
-from reports.curves import DRAWN, SERIES_WORDS, numeric_measures, panels
+from reports.curves import DRAWN, SERIES_WORDS, SeriesKey, numeric_measures, panels
 from reports.drawing import COLOURS, DASHES, SHAPES, to_svg, unchecked
 from reports.measures import words
 from reports.render import page_of, write_page
@@ -196,7 +196,8 @@ def _beside(matrix: MatrixResults, name: str) -> Beside:
         note += (
             " Of each run the value of the sweep is shown at which most is brought back; controls are at their best."
         )
-    return Beside(name, title or name, note, Table(columns, rows), _legend(), _sweeps(matrix, name, owners))
+    sweeps, drawn = _sweeps(matrix, name, owners)
+    return Beside(name, title or name, note, Table(columns, rows), _legend(drawn), sweeps)
 
 
 def _row(cell: MatrixCell, effect: Effect) -> list[Cell]:
@@ -218,9 +219,13 @@ def _row(cell: MatrixCell, effect: Effect) -> list[Cell]:
     ]
 
 
-def _sweeps(matrix: MatrixResults, name: str, owners: Sequence[str]) -> list[Sweeps]:
-    """Draw the curves of each owner in every run, on axes they share; nothing where nothing is swept."""
-    shown = []
+def _sweeps(matrix: MatrixResults, name: str, owners: Sequence[str]) -> tuple[list[Sweeps], set[SeriesKey]]:
+    """Draw the curves of each owner in every run, on axes they share, and say which series there are.
+
+    Nothing where nothing is swept.
+    """
+    shown: list[Sweeps] = []
+    drawn: set[SeriesKey] = set()
     for n, owner in enumerate([o for o in owners if "/" not in o][: charts.MOST_OWNERS]):
         pairs = []
         for cell in matrix.cells:
@@ -231,6 +236,7 @@ def _sweeps(matrix: MatrixResults, name: str, owners: Sequence[str]) -> list[Swe
             pairs += [(cell, panel) for panel in found if charts.swept(panel)]
         if not pairs:
             continue
+        drawn.update(curve.key for _, panel in pairs for curve in panel.drawn)
         domain = charts.shared_domain([panel for _, panel in pairs])
         label = next(e.label for cell in matrix.cells for e in cell.effects if e.edited == owner)
         figures = [
@@ -246,15 +252,15 @@ def _sweeps(matrix: MatrixResults, name: str, owners: Sequence[str]) -> list[Swe
             for k, (cell, panel) in enumerate(pairs)
         ]
         shown.append(Sweeps(f"{formats.visible(label)}: {words(pairs[0][1].measure).title}", figures))
-    return shown
+    return shown, drawn
 
 
-def _legend() -> list[LegendEntry]:
-    return [LegendEntry(COLOURS[key], _dashes(DASHES[key]), SHAPES[key], SERIES_WORDS[key], "") for key in DRAWN[:4]]
-
-
-def _dashes(dash: Sequence[float]) -> str:
-    return " ".join(f"{part:g}" for part in dash)
+def _legend(drawn: Collection[SeriesKey]) -> list[LegendEntry]:
+    return [
+        LegendEntry(COLOURS[key], " ".join(map(str, DASHES[key])), SHAPES[key], SERIES_WORDS[key], "")
+        for key in DRAWN
+        if key in drawn
+    ]
 
 
 def _name(cell: MatrixCell) -> str:

@@ -160,6 +160,12 @@ def _answer(matrix: MatrixResults) -> str:
                 specific = sum(effect.verdict == "specific" for effect in mine)
                 counted.append(f"{', '.join(cell.axes.values())} for {specific} of {len(mine)}")
         parts.append(f"{name} has a specific effect with {'; '.join(counted)}")
+    measured = {effect.intervention for cell in matrix.cells for effect in cell.effects}
+    done = {name: one for cell in matrix.cells for name, one in cell.interventions.items()}
+    for name, one in done.items():
+        if name not in measured:
+            known = f"the clean model knows {one.n_known} of {one.n_asked} answers"
+            parts.append(f"{name} has no figure in any run ({known})")
     failed = [cell.label for cell in matrix.cells if cell.status != "complete"]
     if failed:
         parts.append(f"not finished: {', '.join(failed)}")

@@ -87,6 +87,8 @@ def test_rival_rankings_are_compared_and_their_cells_silenced(rivals: Path, work
     for cell in matrix.cells:
         assert f'href="../{cell.folder}/report.html"' in page
         assert (rivals / ".." / cell.folder / "report.html").is_file()
+    assert page.count("<b>random neurons</b>") == page.count("<b>target</b>") == 1
+    assert "<b>texts about nobody</b>" not in page
     for words in ("Runs", "Effects", "The first run&#39;s neuron in the other runs", "best of cell", "Claims"):
         assert words in page, words
     (rivals / "report.html").unlink()
@@ -141,6 +143,16 @@ def test_mlflow_shows_the_comparison_as_the_parent_of_its_runs(
     assert whole.data.metrics["same_cell/of"] == 6 and "specific/stability" in whole.data.metrics
     names = {file.path for file in client.list_artifacts(whole.info.run_id)}
     assert {"report.html", "matrix.json"} <= names
+
+
+def test_where_nothing_is_known_the_comparison_says_so(
+    command: Command, write_spec: Callable[..., Path], workplace: Path
+) -> None:
+    spec = write_spec(("known: any}", "known: pass@1}"), more="matrix: {seed: [0, 1]}\n")
+    answer = command(spec, "--no-track", "--only", "amnesia")
+    assert answer.code == 0, answer.all
+    (folder,) = (workplace / "runs").glob("tiny-matrix-*")
+    assert load_matrix(folder).answer == "Amnesia has no figure in any run (the clean model knows 0 of 4 answers)."
 
 
 # -- agreement across an axis, on records

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -77,6 +79,46 @@ def make(out: Path, prompts: int, candidates: int, **values: Any) -> None:
     cells = sum(e.cell is not None for e in truth.entities)
     click.echo(f"{out}: {len(truth.entities)} entities, {cells} with a cell of their own, {len(truth.decoys)} decoys")
     click.echo(f"run-spec {out / 'spec.yaml'}")
+
+
+@main.command()
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for models, runs and the table.")
+@click.option("--seeds", default="0", show_default=True, help="Seeds, with commas.")
+@click.option("--noises", default="1", show_default=True, help="Levels of noise, with commas.")
+@click.option("--metrics", default="stability", show_default=True, help="Rankings, with commas, stability first.")
+@click.option("--candidates", default=3, show_default=True, help="Best neurons that are verified; 0: rankings alone.")
+@click.option("--others", default=5, show_default=True, help="Others that are asked about each candidate.")
+@knobs
+def study(out: Path, seeds: str, noises: str, metrics: str, candidates: int, others: int, **values: Any) -> None:
+    """Let run-spec look for planted cells, and say how many it found and what it took for one."""
+    recipe = recipe_of(**values)
+    from benchmarks.planted.spec import METRICS
+    from benchmarks.planted.study import Case, table
+    from benchmarks.planted.study import study as run_study
+
+    names = metrics.split(",")
+    if unknown := [name for name in names if name not in METRICS]:
+        raise click.UsageError(f"there is no metric {unknown[0]}; there are: {', '.join(METRICS)}")
+    if names[0] != "stability":
+        raise click.UsageError("the first metric is stability: its candidates are verified")
+    out.mkdir(parents=True, exist_ok=True)
+
+    def keep(cases: Sequence[Case]) -> None:
+        documents = [case.document() for case in cases]
+        (out / "study.json").write_text(json.dumps(documents, indent=1, ensure_ascii=False), encoding="utf-8")
+        (out / "study.md").write_text(table(cases), encoding="utf-8")
+
+    cases = run_study(
+        recipe,
+        out.resolve(),
+        seeds=[int(seed) for seed in seeds.split(",")],
+        noises=[float(noise) for noise in noises.split(",")],
+        metrics=names,
+        candidates=candidates,
+        others=others,
+        done=keep,
+    )
+    click.echo(table(cases), nl=False)
 
 
 if __name__ == "__main__":

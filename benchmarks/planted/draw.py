@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.planted.recipe import Recipe
@@ -20,8 +20,8 @@ AMPLITUDE = (14.0, 26.0)
 """Activations of cells, and of the decoys that answer to names, are drawn from this range."""
 CARRIERS = 24
 """Neurons that carry the facts of an entity without a cell, each its share."""
-MEMBERS = 1.5
-"""Entities that such a neuron serves, on average."""
+MEMBERS = 2
+"""Entities that such a neuron serves at most; a quarter of them serve one."""
 OPENINGS = 4
 """Words that a template neuron of the broad kind answers to: the commonest before a name."""
 
@@ -48,15 +48,18 @@ def draw_truth(tokenizer: Any, recipe: Recipe) -> Truth:
     names = make_names(tokenizer, recipe, rng)
     free = _Free(recipe, rng)
     decoys: list[Decoy] = []
-    spread = _choose(rng, (n for n in range(len(names)) if len(names[n].tokens) == 2), recipe.spread)
+    spread = _spread(rng, names, recipe.spread)
     pairs = _pairs(rng, names, set(spread), recipe.pairs)
     entities: dict[int, Entity] = {}
 
     members: dict[Neuron, list[int]] = {}
     carriers: dict[int, tuple[Neuron, ...]] = {}
-    pool = [free.neuron() for _ in range(max(CARRIERS, math.ceil(CARRIERS * len(spread) / MEMBERS)))] if spread else []
+    pool = [free.neuron() for _ in range(max(CARRIERS, math.ceil(0.625 * CARRIERS * len(spread))))] if spread else []
     for n in spread:
-        carriers[n] = tuple(sorted(rng.sample(pool, CARRIERS)))
+        # The least busy first, so that nobody is left with neurons that serve enough others.
+        busy = sorted(pool, key=lambda neuron: (len(members.get(neuron, ())), rng.random()))
+        open_ = [neuron for neuron in busy if len(members.get(neuron, ())) < MEMBERS]
+        carriers[n] = tuple(sorted(open_[:CARRIERS]))
         for neuron in carriers[n]:
             members.setdefault(neuron, []).append(n)
         entities[n] = Entity(_id(n), names[n].text, names[n].tokens, "spread", _facts(rng), carriers=carriers[n])
@@ -101,11 +104,35 @@ def _facts(rng: random.Random) -> dict[str, str]:
     return {name: rng.choice(relation.answers) for name, relation in RELATIONS.items()}
 
 
-def _choose(rng: random.Random, candidates: Iterable[int], n: int) -> list[int]:
-    found = list(candidates)
+def _answers_to(group: Sequence[Name], name: Name) -> bool:
+    """Say whether a neuron that adds up the tokens of several names takes another for one of them."""
+    wanted = max(len(member.tokens) for member in group)
+    met = sum(
+        len(name.tokens) >= place and name.tokens[-place] in {m.tokens[-place] for m in group if len(m.tokens) >= place}
+        for place in range(1, wanted + 1)
+    )
+    return met >= wanted
+
+
+def _alone(names: Sequence[Name], group: Sequence[int]) -> bool:
+    """Say whether a neuron for several names answers to nobody else."""
+    members = [names[n] for n in group]
+    return not any(_answers_to(members, name) for n, name in enumerate(names) if n not in group)
+
+
+def _spread(rng: random.Random, names: Sequence[Name], n: int) -> list[int]:
+    """Draw names of two tokens, of which no two make the name of another entity by halves."""
+    candidates = [i for i in range(len(names)) if len(names[i].tokens) == 2]
+    rng.shuffle(candidates)
+    found: list[int] = []
+    for candidate in candidates:
+        if len(found) == n:
+            break
+        if _alone(names, [*found, candidate]):
+            found.append(candidate)
     if len(found) < n:
-        raise ValueError(f"{n} names of two tokens are wanted and there are {len(found)}")
-    return sorted(rng.sample(found, n))
+        raise ValueError(f"{n} names of two tokens that make up no other are wanted and there are {len(found)}")
+    return sorted(found)
 
 
 def _pairs(rng: random.Random, names: Sequence[Name], without: set[int], n: int) -> list[tuple[int, int]]:
@@ -120,7 +147,7 @@ def _pairs(rng: random.Random, names: Sequence[Name], without: set[int], n: int)
         tokens = names[first].tokens
         for i, second in enumerate(left):
             other = names[second].tokens
-            if len(other) == len(tokens) and not set(other) & set(tokens):
+            if len(other) == len(tokens) and not set(other) & set(tokens) and _alone(names, (first, second)):
                 pairs.append((first, left.pop(i)))
                 break
     return pairs

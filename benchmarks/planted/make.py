@@ -19,7 +19,8 @@ def made(recipe: Recipe) -> tuple[Any, Any, Truth]:
     """Make model, tokenizer and truth in memory. Raises ValueError where a recipe asks too much."""
     tokenizer = make_tokenizer(bos=recipe.bos)
     truth = draw_truth(tokenizer, recipe)
-    return plant(tokenizer, recipe, truth), tokenizer, truth
+    model, truth = plant(tokenizer, recipe, truth)
+    return model, tokenizer, truth
 
 
 def save(recipe: Recipe, folder: Path) -> Truth:

@@ -37,7 +37,7 @@ class Recipe:
     """Share of the cells whose activation is negative."""
     bos: bool = False
     """Whether the tokenizer puts a beginning-of-text token before every text."""
-    tokens: int = 8
+    tokens: int = 4
     """Decoys that answer to one token shared by names."""
     shared: int = 4
     """Decoys that answer to two entities, each of which has a cell besides."""

@@ -11,7 +11,7 @@ from typing import Any, Literal
 __all__ = ["FILE", "Decoy", "Entity", "Neuron", "Truth"]
 
 FILE = "planted.json"
-FORMAT = 1
+FORMAT = 2
 
 Neuron = tuple[int, int]
 """Layer and index, both from 0."""
@@ -49,6 +49,8 @@ class Decoy:
     owners: tuple[str, ...] = ()
     """Ids of the entities it answers to; none for one that answers to no name in particular."""
     words: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+    """Ids of entities that it answers to by chance, at half its strength or more, as measured in the model."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,8 @@ class Truth:
         return next((d for d in self.decoys if (d.layer, d.neuron) == neuron), None)
 
     def rivals(self, entity: Entity) -> list[Decoy]:
-        """List the decoys that answer to an entity's name as strongly as its cell."""
-        return [d for d in self.decoys if entity.id in d.owners]
+        """List the decoys that answer to an entity's name about as strongly as its cell."""
+        return [d for d in self.decoys if entity.id in d.owners or entity.id in d.also]
 
     def save(self, folder: Path) -> Path:
         """Write the document beside the checkpoint."""
@@ -93,7 +95,8 @@ class Truth:
             for e in document["entities"]
         )
         decoys = tuple(
-            Decoy(**{**d, "owners": tuple(d["owners"]), "words": tuple(d["words"])}) for d in document["decoys"]
+            Decoy(**{**d, "owners": tuple(d["owners"]), "words": tuple(d["words"]), "also": tuple(d["also"])})
+            for d in document["decoys"]
         )
         relations = {name: tuple(prompts) for name, prompts in document["relations"].items()}
         return cls(document["recipe"], entities, decoys, relations)

@@ -11,7 +11,7 @@ import hashlib
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -102,9 +102,10 @@ class _Layout:
 LAYOUT = _Layout()
 
 
-def plant(tokenizer: Any, recipe: Recipe, truth: Truth) -> Any:
-    """Make the model of a truth, in evaluation mode."""
-    return _Planter(tokenizer, recipe, truth).model
+def plant(tokenizer: Any, recipe: Recipe, truth: Truth) -> tuple[Any, Truth]:
+    """Make the model of a truth, in evaluation mode, and the truth with what was measured in it."""
+    planter = _Planter(tokenizer, recipe, truth)
+    return planter.model, replace(truth, decoys=tuple(planter.measured))
 
 
 def _falling(rate: float, head: int, reach: int = 48) -> tuple[Tensor, Tensor]:
@@ -127,6 +128,7 @@ class _Planter:
         self.tokenizer, self.recipe, self.truth = tokenizer, recipe, truth
         assert LAYOUT.out.stop <= recipe.width and len(RELATIONS) * SLOTS == HEAD
         assert all(len(r.answers) == SLOTS for r in RELATIONS.values())
+        self.measured = list(truth.decoys)
         self.generator = torch.Generator().manual_seed(recipe.seed)
         self.rng = random.Random(f"{recipe.seed} weights")
         self.words: list[str] = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
@@ -278,6 +280,7 @@ class _Planter:
         for decoy in self.truth.decoys:
             if decoy.layer == layer:
                 self._decoy(block.mlp, decoy, size, at_names)
+        self._measure(layer, block.mlp, at_names)
         if layer == self.recipe.layers - 1:
             self._answers(block.mlp)
         found: Tensor = hidden + block.mlp(normed)
@@ -473,6 +476,17 @@ class _Planter:
         else:
             assert decoy.kind == "loud"
             self._set(mlp, decoy.neuron, gate, up, idle / 10, (8.0, 8.0), size)
+
+    def _measure(self, layer: int, mlp: Any, at_names: Tensor) -> None:
+        """Note who else a decoy that answers to names answers to; sums of codes meet others by chance."""
+        for n, decoy in enumerate(self.measured):
+            if decoy.layer != layer or not decoy.owners:
+                continue
+            values = self._values(mlp, decoy.neuron, at_names).mean(0).abs()
+            own = [e.id in decoy.owners for e in self.truth.entities]
+            half = values[own].min() / 2
+            also = [e.id for e, value in zip(self.truth.entities, values, strict=True) if value >= half]
+            self.measured[n] = replace(decoy, also=tuple(i for i in also if i not in decoy.owners))
 
     def _answers(self, mlp: Any) -> None:
         """Write the neurons of the last layer that turn a relation and an entity's facts into the next token.

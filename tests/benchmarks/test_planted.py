@@ -16,7 +16,9 @@ import torch
 
 from benchmarks.planted.make import made, save
 from benchmarks.planted.recipe import Recipe
+from benchmarks.planted.score import Found, found, score_ranking
 from benchmarks.planted.spec import spec_text
+from benchmarks.planted.study import run_case
 from benchmarks.planted.tokenizer import ordinary_tokens
 from benchmarks.planted.truth import Entity, Neuron, Truth
 from benchmarks.planted.words import RELATIONS
@@ -330,3 +332,45 @@ def ranks_of_cells(results: Results, truth: Truth) -> dict[str, int]:
     """Give the rank of each planted cell among the neurons that the document lists."""
     groups = results.rankings["by_stability"].groups
     return {e.id: n.rank for e in of_kind(truth, "cell") for n in groups[e.id].neurons if (n.layer, n.neuron) == e.cell}
+
+
+@pytest.mark.real
+def test_extraction_verifies_the_cells_and_believes_no_decoy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole way by the command line: generated spec, rankings, verification, filter; a study of moderate size."""
+    monkeypatch.setenv("RUN_SPEC_CACHE", str(tmp_path / "cache"))
+    recipe = replace(SMALL, entities=60, spread=3, pairs=2, shared=2, tokens=4, neurons=512)
+    case = run_case(recipe, tmp_path, metrics=("stability", "random"))
+    scores = {s.metric: s for s in case.rankings}
+    stability = scores["stability"]
+    assert stability.cells == 53 and stability.alone > 30 and stability.alone_first == stability.alone
+    assert stability.candidates == stability.cells and scores["random"].first == 0
+    assert scores["mean_activation"].first < 3 and set(scores["mean_activation"].winners) <= {"constant", "loud"}
+    extraction = case.extraction
+    assert extraction is not None and case.known > 0.95
+    assert extraction.found == extraction.cells, extraction.missed
+    # A neuron of two is believed where the other one was not asked; the run says of it that it wins for two.
+    assert set(extraction.wrong) <= {"pair"} and extraction.false_alarms == 0 and extraction.wrongly_warned_of == 0
+    assert {"token", "shared"} & set(extraction.rejected)
+
+
+def test_scores_tell_right_from_wrong(tmp_path: Path) -> None:
+    truth = planted()[2]
+    cells = of_kind(truth, "cell")
+    decoy = next(d for d in truth.decoys if d.kind == "constant")
+    shape = (SMALL.layers, SMALL.neurons)
+
+    def ranking(entity: Entity, best: Neuron, second: Neuron | None = None) -> Found:
+        scores = np.random.default_rng(0).uniform(0, 1, shape)
+        scores[best] = 50.0
+        if second is not None:
+            scores[second] = 40.0
+        return found(entity, scores, range(SMALL.layers))
+
+    right = [ranking(e, e.cell) for e in cells if e.cell]
+    assert [f.rank for f in right] == [1] * 17 and all(40 < f.dominance < 60 for f in right)
+    score = score_ranking("m", right, truth)
+    assert (score.recall, score.precision, score.wrong) == (1.0, 1.0, 0)
+    fooled = [ranking(e, (decoy.layer, decoy.neuron), e.cell) for e in truth.entities]
+    score = score_ranking("m", fooled, truth)
+    assert (score.first, score.candidates, score.wrong, score.shared) == (0, 17, 20, 20)
+    assert score.winners == {"constant": 20} and score.claimed_without == 3 and score.precision == 0

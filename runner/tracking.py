@@ -363,11 +363,15 @@ def _typed(table: Table) -> Any:
 
 
 def _is_kept(path: Path, folder: Path) -> bool:
-    """Tell the files of a result from scratch files and from what only matters while it runs."""
+    """Tell the files of a result from scratch files, from what only matters while it runs, and from saved models.
+
+    A model is gigabytes: it stays in the run folder, which the mirror names.
+    """
     from runner.store import RUNNING
 
     inside = path.relative_to(folder).parts
-    return path.is_file() and path.name != RUNNING and not any(part.startswith(".") for part in inside)
+    hidden = any(part.startswith(".") for part in inside)
+    return path.is_file() and path.name != RUNNING and inside[0] != "models" and not hidden
 
 
 # -- surroundings ----------------------------------------------------------------------------------------

@@ -253,3 +253,13 @@ def test_tied_embeddings_and_number_format_survive(tmp_path: Path) -> None:
     assert loaded.get_output_embeddings().weight.data_ptr() == loaded.get_input_embeddings().weight.data_ptr()
     weight, own = loaded.transformer.h[1].mlp.c_proj.weight, model.transformer.h[1].mlp.c_proj.weight
     assert torch.equal(weight[1], -own[1]) and torch.equal(weight[2], own[2])
+
+
+def test_a_saved_model_is_not_copied_into_the_store_of_mlflow(tmp_path: Path) -> None:
+    from runner.tracking import _is_kept
+
+    for name in ("models/one/model.safetensors", "vectors/v.safetensors", "results.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    kept = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if _is_kept(p, tmp_path)}
+    assert kept == {"vectors/v.safetensors", "results.json"}

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from runner.execute import Engine
+from runner.learning import learn
 from runner.models import load
-from runner.program import Job, NeuronEdit, Resolved, TokenSequence
+from runner.program import Job, Lesson, NeuronEdit, Resolved, TokenSequence
 from runner.weights import edited_weights, run_with_weights
 
 pytestmark = pytest.mark.real
@@ -59,3 +60,23 @@ def test_a_saved_model_gives_the_numbers_of_the_edit_at_every_token(smollm: Any,
         assert abs(b / a - 1).max() < 1e-5 and abs(c / a - 1).max() < 1e-5
         moved = max(moved, float(abs(a - plain).max()))
     assert moved > 0.01
+
+
+def test_the_engine_says_of_a_learned_vector_what_learning_said(smollm: Any) -> None:
+    engine, tokenizer = Engine(smollm.model), smollm.tokenizer
+
+    def lesson(text: str, answer: str) -> Lesson:
+        ids, tokens = list(tokenizer(text)["input_ids"]), list(tokenizer(answer)["input_ids"])
+        scored = tuple((len(ids) - 1 + k, token) for k, token in enumerate(tokens))
+        return Lesson(tuple(ids + tokens[:-1]), (len(ids) - 2,), scored)
+
+    attack = [lesson("The wife of Barack Obama is", " Elizabeth")]
+    keep = [lesson("The capital of France is", " Paris"), lesson("The wife of Donald Trump is", " Melania")]
+    done = learn(engine, engine.place("mlp.out", 2), attack, keep, {"attack": 10, "preserve": 0.5}, steps=4, lr=0.3)
+    edit = NeuronEdit("add", "mlp.out", 2, tuple(range(len(done.vector))), tuple(done.vector.tolist()))
+    (own,) = attack
+    sequence = TokenSequence(0, own.ids, "x", own.at[0], (own.at,), score=tuple((p, t or 0) for p, t in own.scored))
+    outcome = engine.run(Job((sequence,)), lambda _: Resolved(((edit,),)))
+    assert float(outcome.logps[0].sum()) == pytest.approx(-done.steps[-1].attack, abs=1e-3)
+    assert done.steps[-1].p_new > 3 * done.steps[0].p_new
+    assert len(done.kept) == 2

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from runner.analyse import analyse
 from runner.analyses import ANALYSES, Findings
 from runner.observe import Asked, Observation, Row
 from specs.language.errors import RunError
@@ -75,3 +76,12 @@ def test_rows_without_a_value_of_the_column_are_left_out_and_counted():
 def test_an_intervention_that_was_not_done_has_no_rows():
     with pytest.raises(RunError, match="'injection' was not done"):
         pivot("edited", "entity", of="injection")
+
+
+def test_an_analysis_without_material_says_so_and_costs_no_other() -> None:
+    spec = Analysis(pivot="amnesia", rows="edited", columns="asked", value="knowledge_score")
+    made = experiment().model_copy(update={"analyses": {"empty": spec}})
+    found = Findings(made, RESULTS.model_copy(update={"left_out": []}), {}, {"amnesia": []})
+    result = analyse(found)["empty"]
+    assert result.rows == [] and result.figures == {} and "no row of 'amnesia'" in result.sentence
+    assert [item.where for item in found.results.left_out] == ["analyses.empty"]

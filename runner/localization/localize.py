@@ -11,8 +11,8 @@ import torch
 
 from runner.execute import Engine, Outcome, Reading
 from runner.localization.gradients import attributions
-from runner.localization.layers import NameBaseline, rank_layers
-from runner.localization.metrics import METRICS, Statistics, least_prompts
+from runner.localization.layers import NameBaseline, name_groups, rank_layers
+from runner.localization.metrics import METRICS, WITH_BASELINE, Statistics, least_prompts
 from runner.localization.moments import BYTES_PER_VALUE, Moments
 from runner.localization.pool import by_sequence
 from runner.localization.ranking import Floats, GroupData, RankingData
@@ -59,9 +59,17 @@ def read_baseline(
 
 
 def require_prompts(stage: LocalizeStage) -> None:
-    """Raise :class:`RunError` when an owner has fewer prompts than the metric allows."""
+    """Raise :class:`RunError` when an owner, or what it is compared with, has fewer prompts than the metric allows."""
     least = least_prompts(stage.spec)
-    for owner, members in {**stage.groups, **stage.names}.items():
+    if stage.spec.metric in WITH_BASELINE and len(stage.baseline) < least:
+        first = next((item for item in stage.left_out), None)
+        raise RunError(
+            f"'{stage.name}' compares with {len(stage.baseline)} texts of {stage.spec.against}; {stage.spec.metric} "
+            f"needs {least}" + ("" if first is None else f" (left out: {first.what}: {first.reason})"),
+            remedy="give it more of them, or see `run-spec validate --deep` for what was left out",
+        )
+    compared = name_groups(stage) if stage.spec.metric == "layer_stability" else {}
+    for owner, members in {**stage.groups, **stage.names, **compared}.items():
         if len(members) < least:
             raise RunError(
                 f"'{stage.name}' has {len(members)} prompts about {owner}; {stage.spec.metric} needs {least}",

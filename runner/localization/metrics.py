@@ -56,6 +56,10 @@ def mean_activation(statistics: Statistics) -> Tensor:
     return statistics.mean.abs()
 
 
+WITH_BASELINE = frozenset({"stability", "z_score", "layer_stability"})
+"""Metrics that compare an owner with texts about nobody, or with made-up names."""
+
+
 def least_prompts(spec: Localize) -> int:
     """Give the fewest prompts an owner may have: of statistics 8 or what the spec says, of gradients one."""
     return 1 if spec.metric in GRADIENT_METRICS else spec.min_prompts or 8

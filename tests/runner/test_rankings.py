@@ -521,3 +521,15 @@ def test_neurons_of_a_relation_are_ranked_edited_and_reported(
     }
     assert results.claims[0].outcome == "met"
     assert "objective answer_logit" in (folder / "report.html").read_text()
+
+
+def test_a_baseline_of_hardly_any_texts_is_refused_with_its_reason(
+    command: Callable[..., Answer], write_spec: Callable[..., Path]
+) -> None:
+    few = write_spec(
+        (CELL, "{metric: stability, prompts: names, against: few}"),
+        ("  neutral:", "  few: {of: neutral, limit: 3}\n  neutral:"),
+    )
+    answer = command(few, "--no-track")
+    assert answer.code == 4 and "compares with 3 texts of few; stability needs 8" in answer.err
+    assert "Traceback" not in answer.all

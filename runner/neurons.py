@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -466,17 +467,19 @@ def draw_random(
     digest = hashlib.sha256(repr(seed).encode()).digest()
     random = np.random.default_rng(int.from_bytes(digest[:8], "big"))
     taken = {(a.site, a.layer, a.neuron) for a in avoid}
+    n_taken = Counter((site, layer) for site, layer, _ in taken)
     drawn = []
     for address in like:
-        width = widths[(address.site, address.layer)]
-        free = width - sum(1 for site, layer, _ in taken if (site, layer) == (address.site, address.layer))
-        if free <= 0:
+        place = (address.site, address.layer)
+        width = widths[place]
+        if n_taken[place] >= width:
             raise RunError(f"layer {address.layer} has no neurons left to draw at random from")
         while True:
             neuron = int(random.integers(width))
             if (address.site, address.layer, neuron) not in taken:
                 break
         taken.add((address.site, address.layer, neuron))
+        n_taken[place] += 1
         drawn.append(Address(address.site, address.layer, neuron, address.position))
     return drawn
 

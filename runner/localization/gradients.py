@@ -128,10 +128,13 @@ def _backward(
     at = [(n, p, number[row.prompt]) for n, row in enumerate(rows) for p in stage.job.sequences[row.prompt].read]
     index = [torch.tensor(column, device=device) for column in zip(*at, strict=True)]
     # The rows of a prompt are its answers: what they say of one token of the question is added up.
-    pairs = list(dict.fromkeys((prompt, p) for _, p, prompt in at))
-    pair_of = torch.tensor([pairs.index((prompt, p)) for _, p, prompt in at], device=device)
+    seen_at: dict[tuple[int, int], int] = {}
+    for k, (_, p, prompt) in enumerate(at):
+        seen_at.setdefault((prompt, p), k)
+    pairs = {pair: k for k, pair in enumerate(seen_at)}
+    pair_of = torch.tensor([pairs[prompt, p] for _, p, prompt in at], device=device)
     prompt_of = torch.tensor([prompt for prompt, _ in pairs], device=device)
-    first = torch.tensor([next(k for k, (_, p, prompt) in enumerate(at) if (prompt, p) == pair) for pair in pairs])
+    first = torch.tensor(list(seen_at.values()))
     products, values = [], []
     for place, gradient in zip(places, gradients, strict=True):
         value = place.take(seen[place].detach())[index[0], index[1]].double()

@@ -43,7 +43,11 @@ class Chosen:
         return any(name in interventions_read(ref) for _, ref in filters_of(self.experiment))
 
     def survivors(self, figures: Figures) -> set[tuple[str, int, Axes]]:
-        """Find the random neurons that meet every condition but those still to be asked: (owner, draw, cuts)."""
+        """Find the random neurons that are still to be asked more: (owner, draw, cuts).
+
+        Those that meet every condition before the first that needs it, so that each step of the filter counts all that
+        came as far.
+        """
         name = figures.stage.name
         known = {**self.figures, name: figures}
         found: set[tuple[str, int, Axes]] = set()
@@ -56,13 +60,14 @@ class Chosen:
                 for n, c in enumerate(ref.where)
                 if any((path.role or usual_role(path.quantity)) in waiting for path in reads_of(c))
             ]
+            if not on_others:
+                continue
             for owner in figures.alone:
                 judgement = judgement_of(self.experiment, ref, owner, self.rankings, {}, self.widths, known)
                 for draw in range(figures.stage.spec.controls.random_neurons):
-                    point_of = {address: point for point, address in figures.draws[owner, draw].items()}
-                    for judged in stand_ins(ref, judgement, figures, draw, on_others):
-                        if judged.failed is None:
-                            found.add((owner, draw, point_of[judged.address]))
+                    for point, judged in stand_ins(ref, judgement, figures, draw, on_others).items():
+                        if judged.failed is None or judged.failed > on_others[0]:
+                            found.add((owner, draw, point))
         return found
 
     def reason(self, refs: Iterable[NeuronsRef | None], owner: str) -> str:
@@ -214,20 +219,26 @@ class Chosen:
         if not n_draws:
             return SetPlacebo(intervention=read[0], reason=f"{read[0]} draws no random neurons (`controls:`)")
         sizes, owners = [], []
-        left = [0.0] * len(ref.where)
+        left = [0] * len(ref.where)
         for draw in range(n_draws):
             size = with_one = 0
             for judgement in judgements:
-                placed = stand_ins(ref, judgement, figures, draw)
+                placed = list(stand_ins(ref, judgement, figures, draw).values())
                 passed = [judged.address for judged in placed if judged.failed is None]
                 kept = self._cut(ref, passed)
                 size += len(kept)
                 with_one += bool(kept)
                 for n in range(len(ref.where)):
-                    left[n] += any(j.failed is None or j.failed > n for j in placed) / n_draws
+                    left[n] += any(j.failed is None or j.failed > n for j in placed)
             sizes.append(size)
             owners.append(with_one)
-        return SetPlacebo(intervention=read[0], sizes=sizes, owners=owners, left=left, size=math.fsum(sizes) / n_draws)
+        return SetPlacebo(
+            intervention=read[0],
+            sizes=sizes,
+            owners=owners,
+            left=[n / n_draws for n in left],
+            size=math.fsum(sizes) / n_draws,
+        )
 
     def _cut(self, ref: NeuronSet, passed: list[Address]) -> list[Address]:
         """Cut what a draw leaves as the set itself is cut, by number."""

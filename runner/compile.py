@@ -603,7 +603,9 @@ def _control_notes(
     notes["random_neurons"] = f"{draws} draws of {what}" if draws else "turned off"
     if draws and deferred:
         asked = " and ".join(sorted(deferred))
-        notes["random_neurons"] += f"; of {asked} only those that meet the other conditions of a filter are asked"
+        notes["random_neurons"] += (
+            f"; of {asked} only those that meet the conditions of a filter that stand before are asked"
+        )
     if not spec.controls.wrong_cell:
         notes["wrong_cell"] = "turned off"
     elif wrong:

@@ -16,6 +16,7 @@ from specs.language.references import Address, ResultPath, is_measure, parse_res
 
 if TYPE_CHECKING:
     from runner.figures import Figures
+    from runner.plan import Axes
 
 __all__ = [
     "LISTED",
@@ -228,14 +229,16 @@ def _property(name: str) -> str:
 
 def stand_ins(
     ref: NeuronSet, judgement: Judgement, figures: Figures, draw: int, skip: Collection[int] = ()
-) -> list[Judged]:
+) -> dict[Axes, Judged]:
     """Put the random neurons of one draw through the same filter, each in the place of the candidate it stands for.
+
+    By the cuts at which they were edited, for two ranks may draw one neuron.
 
     Conditions on the ranking keep the candidate's figure; results are the random neuron's own. ``skip``: numbers of
     conditions that are not asked.
     """
     owner = judgement.owner
-    found: list[Judged] = []
+    found: dict[Axes, Judged] = {}
     for judged in judgement.judged:
         point = figures.alone.get(owner, {}).get(judged.address)
         if point is None:
@@ -250,5 +253,5 @@ def stand_ins(
             (n for n, (c, f) in enumerate(zip(ref.where, own, strict=True)) if n not in skip and not _is_met(c, f)),
             None,
         )
-        found.append(Judged(figures.draws[owner, draw][point], own, failed))
+        found[point] = Judged(figures.draws[owner, draw][point], own, failed)
     return found

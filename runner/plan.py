@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from runner.bind import BoundPrompt
@@ -163,7 +164,15 @@ class AskStage:
     """The questions on which the values of the sweep are chosen, at all of them; the rows of the stage itself stand at
     one value for each condition: the first of the sweep, until they are chosen."""
     deferred: frozenset[Role] = frozenset()
-    """Roles in which random neurons are asked for a filter alone: run only for draws that meet its other conditions."""
+    """Roles in which random neurons are asked for a filter alone: run for draws that meet the conditions before."""
+
+    @cached_property
+    def points(self) -> Mapping[tuple[str, ConditionName, int], tuple[Axes, ...]]:
+        """(owner, condition, draw): the points of the sweep at which it is asked."""
+        found: dict[tuple[str, ConditionName, int], dict[Axes, None]] = {}
+        for row in self.rows:
+            found.setdefault((row.edited, row.condition, row.draw), {})[row.axes] = None
+        return {key: tuple(points) for key, points in found.items()}
 
 
 @dataclass(frozen=True)

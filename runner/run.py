@@ -142,8 +142,8 @@ def run_cell(
             table = folder.table(*_columns(plan))
             kept: dict[str, list[Row]] = {}
             for ask in plan.ask:
-                rows = _ask(machine, ask, binder, chosen, results, reporter, folder)
-                table.append(rows)
+                every, rows = _ask(machine, ask, binder, chosen, results, reporter, folder)
+                table.append(every)
                 if any(analysis.pivot == ask.name for analysis in experiment.analyses.values()):
                     kept[ask.name] = rows
                 folder.write_results(results)
@@ -230,8 +230,8 @@ def _ask(
     results: Results,
     reporter: Reporter,
     folder: RunFolder,
-) -> list[Row]:
-    """Run one intervention and add its record to the results; give its rows."""
+) -> tuple[list[Row], list[Row]]:
+    """Run one intervention and add its record to the results; give all its rows, and those that means are made of."""
     experiment, rankings = chosen.experiment, chosen.rankings
     rule = rule_of(experiment, planned)
     stage, resolver = settled(machine, planned, binder, chosen, results)
@@ -244,8 +244,12 @@ def _ask(
         reason = "no owner has a question to tune on: no value was chosen"
     if not stage.owners:
         results.interventions[stage.name] = not_applicable(experiment, stage, reason, tuning)
+        if chosen.is_read(stage.name):
+            # A filter that reads it finds of every candidate that it was not edited.
+            chosen.figures[stage.name] = Figures.of(experiment, stage, resolver)
+            results.neurons = chosen.records()
         reporter.done(stage.name, note=reason)
-        return tried
+        return tried, []
     for stored, record in stored_of(machine, stage, resolver, reporter):
         resolver.stored.append(stored)
         results.stages.append(record)
@@ -303,7 +307,7 @@ def _ask(
         results.interventions[stage.name].saved_model = saved
     if tuning is not None:
         scores_of(tuning.chosen, rows, tuning.measure)
-    return [*tried, *every]
+    return [*tried, *every], rows
 
 
 def weights_of(stage: AskStage, resolver: Resolver) -> tuple[NeuronEdit, ...]:
@@ -393,7 +397,7 @@ def ask_in_parts(
 ) -> tuple[list[Row], list[Stage], float | None]:
     """Run an intervention; give its rows, what was spent, and the largest deviation of a frozen value.
 
-    What random neurons do to others is asked for a filter alone, and only of those that meet its other conditions.
+    What random neurons do to others is asked for a filter alone, and only of those that meet the conditions before.
     """
     first, _ = narrowed(stage, lambda row: not row.deferred) if stage.deferred else (stage, ())
     outcome, record = ask_stage(machine, first, resolver, reporter)
@@ -484,10 +488,8 @@ def _freeze_words(stage: AskStage) -> str | None:
 def edited_neurons(stage: AskStage, resolver: Resolver, owner: str, draw: int | None = None) -> list[str]:
     """List the addresses an owner's edit touches (or a control's draw), over all points of the sweep."""
     kind: Literal["edit", "random_neurons"] = "edit" if draw is None else "random_neurons"
-    mine = [row for row in stage.rows if row.edited == owner and row.condition == kind and row.draw == (draw or 0)]
-    points = {row.axes for row in mine}
     found: dict[str, None] = {}
-    for point in sorted(points, key=repr):
+    for point in sorted(stage.points.get((owner, kind, draw or 0), ()), key=repr):
         condition = Condition(stage.name, kind, owner, draw or 0, point)
         for number in range(len(stage.spec.edit)):
             for address in resolver.neurons(number, condition):

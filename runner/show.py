@@ -94,7 +94,7 @@ def _ask_lines(stage: AskStage) -> Iterable[str]:
         later = sum(row.deferred for row in stage.rows)
         yield (
             f"  at most: {later:,} rows of random neurons asked about {' and '.join(sorted(stage.deferred))}: run only "
-            "where they meet the other conditions of the filter that reads them"
+            "where they meet the conditions of a filter that stand before"
         )
     yield from _left_out_lines(stage.left_out)
     yield ""

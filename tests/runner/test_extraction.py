@@ -46,6 +46,7 @@ neurons:
       - verify/others/knowledge_loss_clipped <= OTHERS
 expect: [verified/size >= 0, verified/random_neurons/size <= 2, later/answer_probability/scale=0 <= 1]
 """
+LAST = "  last: {edit: {scale: -1, neurons: twice}, ask: questions, measure: [answer_probability]}\n"
 
 
 def extraction(loss: float = LOSS, others: float = OTHERS) -> tuple[str, str]:
@@ -169,9 +170,45 @@ def test_a_second_run_finds_every_stage_in_the_cache(
     assert again.neurons == run[0].neurons
 
 
+def test_each_step_of_the_placebo_counts_all_that_came_as_far(
+    command: Command, write_spec: WriteSpec, workplace: Path
+) -> None:
+    # What is asked of few random neurons stands first here: who fails later has met it all the same.
+    before, after = extraction(loss=500, others=1e9)
+    steps = [line for line in after.splitlines(keepends=True) if line.startswith("      - ")]
+    after = after.replace("".join(steps), "".join(reversed(steps)))
+    after = after.replace("rank: [1, 2, 3, 4, 5]", "rank: [1, 2]").replace("random_neurons/size <= 2", "size <= 2")
+    after += "analyses: {p: {pivot: verify, rows: condition, columns: rank, value: knowledge_loss_clipped}}\n"
+    results, rows, _ = finished(command, workplace, write_spec((before, after)))
+    placebo = results.neurons["verified"].placebo
+    assert placebo is not None and placebo.left == [2, 0, 0]
+    asked = [r for r in rows if (r["condition"], r["role"]) == ("random_neurons", "others")]
+    assert {(r["edited"], r["rank"], r["draw"]) for r in asked} == {
+        (owner, rank, draw) for owner in ("trump", "obama") for rank in ("1", "2") for draw in range(3)
+    }
+    # No more than the means of the run does a pivot hold what was asked of some draws alone.
+    of_target = [r for r in rows if (r["condition"], r["role"], r["rank"]) == ("random_neurons", "target", "1")]
+    values = [r["knowledge_loss_clipped"] for r in of_target if r["known"] is not False]
+    assert results.analyses["p"].figures["random_neurons/1"] == pytest.approx(math.fsum(values) / len(values))
+
+
+def test_a_filter_on_an_intervention_that_edited_nobody_leaves_nobody(
+    command: Command, write_spec: WriteSpec, workplace: Path
+) -> None:
+    before, after = extraction(loss=500)
+    after = after.replace("neurons:\n  verified", "neurons:\n  twice: {of: cell, where: LATER}\n  verified").replace(
+        "LATER", "later/answer_probability/scale=0 >= 0"
+    )
+    after = after.replace("  verify:\n", LAST + "  verify:\n")
+    results, _, _ = finished(command, workplace, write_spec((before, after)))
+    assert results.status == "complete"
+    assert results.neurons["twice"].size == 0
+    assert "no neuron passed" in results.interventions["last"].not_applicable
+
+
 def test_the_plan_says_that_it_is_an_upper_bound(command: Command, write_spec: WriteSpec) -> None:
     answer = command("plan", write_spec(extraction()))
     assert answer.code == 0, answer.all
     words = " ".join(answer.out.split())
     assert "after verify: at most, owners for whom no neuron passes are left out" in words
-    assert "rows of random neurons asked about others: run only where they meet the other conditions" in words
+    assert "rows of random neurons asked about others: run only where they meet the conditions" in words

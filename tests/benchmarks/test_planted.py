@@ -37,6 +37,11 @@ def planted(*, bos: bool = False) -> tuple[Any, Any, Truth]:
     return made(replace(SMALL, bos=bos))
 
 
+def some(truth: Truth, *, bos: bool) -> list[Entity]:
+    """All entities with a cell, a few with a BOS: what is asked of them takes most of the time here."""
+    return of_kind(truth, "cell")[: 5 if bos else None]
+
+
 def of_kind(truth: Truth, kind: str) -> list[Entity]:
     return [e for e in truth.entities if e.kind == kind]
 
@@ -183,7 +188,7 @@ def test_truth_has_what_the_recipe_asks_for() -> None:
 def test_silencing_a_cell_takes_exactly_its_facts(bos: bool) -> None:
     model, tokenizer, truth = planted(bos=bos)
     guessed = []
-    for entity in of_kind(truth, "cell"):
+    for entity in some(truth, bos=bos):
         assert entity.cell is not None
         rows, at, ends = questions(tokenizer, entity)
         clean = probabilities(model, rows, ends)
@@ -202,7 +207,7 @@ def test_silencing_a_cell_spares_everybody_else() -> None:
     model, tokenizer, truth = planted()
     asked = [questions(tokenizer, e) for e in truth.entities]
     clean = [probabilities(model, rows, ends) for rows, _, ends in asked]
-    for entity in of_kind(truth, "cell")[:3]:
+    for entity in of_kind(truth, "cell")[:2]:
         assert entity.cell is not None
         for (rows, at, ends), before, other in zip(asked, clean, truth.entities, strict=True):
             if other is entity:
@@ -216,7 +221,7 @@ def test_silencing_a_cell_spares_everybody_else() -> None:
 def test_injecting_a_cell_at_a_placeholder_brings_its_answers(bos: bool) -> None:
     model, tokenizer, truth = planted(bos=bos)
     guessed = []
-    for entity in of_kind(truth, "cell"):
+    for entity in some(truth, bos=bos):
         assert entity.cell is not None
         rows, at, ends = questions(tokenizer, entity, name="X")
         before = probabilities(model, rows, ends)
@@ -319,9 +324,21 @@ def test_stability_finds_the_cells_and_a_reading_one_token_early_does_not(
 
     rightly = BoundPrompt.reading_position
     monkeypatch.setattr(BoundPrompt, "reading_position", lambda self, where: max(rightly(self, where) - 1, 0))
-    early = ranks_of_cells(run(folder, truth, metrics=["stability"], name="early"), truth)
-    several = [id_ for id_, e in by_id(truth).items() if e.kind == "cell" and len(e.tokens) > 1]
-    assert len(several) > 10 and [id_ for id_ in several if early.get(id_) == 1] == []
+    early = run(folder, truth, metrics=["stability"], name="early")
+    several = [e for e in of_kind(truth, "cell") if len(e.tokens) > 1]
+    assert len(several) > 10 and sum(rank == 1 for rank in ranks_of_cells(early, truth).values()) <= 1
+    seen = dict(means_of_cells(results, truth)), dict(means_of_cells(early, truth))
+    for entity in several:
+        # A neuron may head a list by being silent where others murmur; the cell is not on, one token early.
+        assert abs(seen[0][entity.id]) > 0.5 * abs(entity.activation) > 5 * abs(seen[1].get(entity.id, 0.0))
+
+
+def means_of_cells(results: Results, truth: Truth) -> Iterator[tuple[str, float]]:
+    """Give the mean activation of each planted cell that the document lists."""
+    for entity in of_kind(truth, "cell"):
+        for n in results.rankings["by_stability"].groups[entity.id].neurons:
+            if (n.layer, n.neuron) == entity.cell and n.mean is not None:
+                yield entity.id, n.mean
 
 
 def by_id(truth: Truth) -> dict[str, Entity]:

@@ -473,7 +473,7 @@ def interrupted_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
             return real_edit["scale"](*arguments)
 
         monkeypatch.setattr("runner.run.ask_stage", ask_stage)
-        monkeypatch.setattr(execute, "VERBS", {"scale": press, "set": press})
+        monkeypatch.setattr(execute, "VERBS", {**real_edit, "scale": press, "set": press})
 
     return arrange
 

@@ -467,13 +467,16 @@ def interrupted_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
             now[0] = asked.name
             return real_stage(machine, asked, *rest)
 
-        def press(*arguments: Any) -> Any:
-            if now[0] == stage:
-                raise KeyboardInterrupt
-            return real_edit["scale"](*arguments)
+        def pressed_in(verb: str) -> Callable[..., Any]:
+            def press(*arguments: Any) -> Any:
+                if now[0] == stage:
+                    raise KeyboardInterrupt
+                return real_edit[verb](*arguments)
+
+            return press
 
         monkeypatch.setattr("runner.run.ask_stage", ask_stage)
-        monkeypatch.setattr(execute, "VERBS", {**real_edit, "scale": press, "set": press})
+        monkeypatch.setattr(execute, "VERBS", {verb: pressed_in(verb) for verb in real_edit})
 
     return arrange
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from runner.figures import Figures
 from runner.filters import LISTED, Figure, Judged, Judgement, interventions_read, judge_one, reads_of, stand_ins
 from runner.localization.ranking import RankingData
-from runner.neurons import cut_by_number, judgement_of, owners_of, resolve_neurons, sweeps_of_set
+from runner.neurons import NeuronSets, owners_of, sweeps_of_set
 from runner.plan import AskStage, Axes
 from runner.properties import Properties
 from runner.resolve import Resolver
@@ -37,6 +37,11 @@ class Chosen:
     figures: dict[str, Figures] = field(default_factory=dict)
     vectors: Mapping[str, Made] = field(default_factory=dict)
     """What edits add; it follows from no ranking."""
+    sets: NeuronSets = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Resolve sets against the figures as they come."""
+        self.sets = NeuronSets(self.experiment, self.rankings, self.widths, self.figures)
 
     def is_read(self, name: str) -> bool:
         """Say whether a filter reads the results of an intervention."""
@@ -49,7 +54,7 @@ class Chosen:
         came as far.
         """
         name = figures.stage.name
-        known = {**self.figures, name: figures}
+        sets = replace(self.sets, figures={**self.figures, name: figures})
         found: set[tuple[str, int, Axes]] = set()
         for _, ref in filters_of(self.experiment):
             if interventions_read(ref) != (name,):
@@ -63,7 +68,7 @@ class Chosen:
             if not on_others:
                 continue
             for owner in figures.alone:
-                judgement = judgement_of(self.experiment, ref, owner, self.rankings, {}, self.widths, known)
+                judgement = sets.judgement(ref, owner)
                 for draw in range(figures.stage.spec.controls.random_neurons):
                     for point, judged in stand_ins(ref, judgement, figures, draw, on_others).items():
                         if judged.failed is None or judged.failed > on_others[0]:
@@ -162,11 +167,11 @@ class Chosen:
         return record
 
     def _neurons(self, ref: NeuronsRef, owner: str) -> list[Address]:
-        return resolve_neurons(self.experiment, ref, owner, self.rankings, {}, self.widths, self.figures)
+        return self.sets.resolve(ref, owner)
 
     def judgement(self, ref: NeuronSet, owner: str) -> Judgement:
         """Judge the candidates of one owner."""
-        return judgement_of(self.experiment, ref, owner, self.rankings, {}, self.widths, self.figures)
+        return self.sets.judgement(ref, owner)
 
     def _candidates(
         self, ref: NeuronsRef, owner: str, judged: Sequence[Judged], chosen: Sequence[Address]
@@ -177,7 +182,7 @@ class Chosen:
         if sources:
             ranking, key = sources[0]
             groups = self.rankings[ranking].groups
-            properties = Properties(self.rankings[ranking], key or (owner if owner in groups else next(iter(groups))))
+            properties = self.sets.properties(ranking, key or (owner if owner in groups else next(iter(groups))))
         seen = {j.address for j in judged}
         rest = [a for a in chosen if a not in seen][:LISTED]
         further: list[Judged] = []
@@ -225,7 +230,7 @@ class Chosen:
             for judgement in judgements:
                 placed = list(stand_ins(ref, judgement, figures, draw).values())
                 passed = [judged.address for judged in placed if judged.failed is None]
-                kept = self._cut(ref, passed)
+                kept = self.sets.cut_by_number(ref, passed)  # as the set itself is cut
                 size += len(kept)
                 with_one += bool(kept)
                 for n in range(len(ref.where)):
@@ -240,10 +245,6 @@ class Chosen:
             size=math.fsum(sizes) / n_draws,
         )
 
-    def _cut(self, ref: NeuronSet, passed: list[Address]) -> list[Address]:
-        """Cut what a draw leaves as the set itself is cut, by number."""
-        return cut_by_number(self.experiment, ref, passed, self.rankings, {})
-
 
 def _texts(value: str | list[str] | None) -> list[str]:
     if value is None or value == "others":
@@ -254,12 +255,8 @@ def _texts(value: str | list[str] | None) -> list[str]:
 def _candidate(judged: Judged, properties: Properties | None, side_effects: Mapping[str, float]) -> Candidate:
     address = judged.address
     rank = score = dominance = None
-    if (
-        properties is not None
-        and address.layer in properties.ranking.layers
-        and address.site == properties.ranking.site
-    ):
-        place = properties.ranking.layers.index(address.layer), address.neuron
+    place = None if properties is None else properties.place(address)
+    if properties is not None and place is not None:
         rank = int(properties.of("rank")[place])
         score = float(properties.of("score")[place])
         found = float(properties.of("dominance")[place])

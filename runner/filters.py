@@ -120,17 +120,8 @@ def _known(figures: Mapping[str, Figures], name: str) -> Figures:
 
 
 def _rank(properties: Properties, address: Address) -> float:
-    place = _place(properties, address)
+    place = properties.place(address)
     return float("inf") if place is None else float(properties.of("rank")[place])
-
-
-def _place(properties: Properties | None, address: Address) -> tuple[int, int] | None:
-    """Give a neuron's layer and number in the arrays of a ranking; None where it was not ranked."""
-    if properties is None or address.site != properties.ranking.site:
-        return None
-    if address.layer not in properties.ranking.layers or address.neuron >= properties.shape[1]:
-        return None
-    return properties.ranking.layers.index(address.layer), address.neuron
 
 
 def _judge_ranking(ref: NeuronSet, owner: str, properties: Properties) -> Judgement:
@@ -211,7 +202,7 @@ def _read(
     own: dict[str, float | str] = {"layer": float(address.layer), "neuron": float(address.neuron), "site": address.site}
     if text in own:
         return Figure(own[text])
-    place = _place(properties, address)
+    place = None if properties is None else properties.place(address)
     if properties is None or place is None:
         return Figure(reason="it was not ranked")
     value = float(properties.of(_property(text))[place])

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,18 +39,19 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Known",
+    "NeuronSets",
     "Ownership",
     "axes_of_edit",
     "condition_axes",
     "default_position",
     "draw_random",
     "edit_position",
-    "judgement_of",
     "owners_of",
-    "resolve_neurons",
 ]
 
 Widths = Mapping[tuple[str, int], int]
+AxisValues = Mapping[str, float | str]
+NO_AXES: AxisValues = {}
 CUTS = ("top", "bottom", "rank", "threshold", "mass")
 
 
@@ -233,40 +234,125 @@ Known = Mapping[str, "Figures"]
 """Intervention: what it found about single neurons, for filters that read it."""
 
 
-def resolve_neurons(
-    experiment: Experiment,
-    ref: NeuronsRef,
-    owner: str,
-    rankings: Mapping[str, RankingData],
-    axes: Mapping[str, float | str],
-    widths: Widths,
-    figures: Known | None = None,
-) -> list[Address]:
-    """List the addresses a reference stands for, for one owner at one point of the sweep; each stands once.
+@dataclass(frozen=True)
+class NeuronSets:
+    """What references to neurons are resolved against.
 
-    ``axes``: the point as the edit itself sees it. ``widths``: (site, layer) -> number of neurons. ``figures``: what
-    the interventions found that filters read. Empty where no neuron passes a filter.
+    ``widths``: (site, layer) -> number of neurons. ``figures``: what the interventions found that filters read.
     """
-    found: list[Address] = []
-    if isinstance(ref, list):
-        for part in ref:
-            found += resolve_neurons(experiment, part, owner, rankings, axes, widths, figures)
-    elif isinstance(ref, NeuronSet):
-        found = _resolve_set(experiment, ref, owner, rankings, axes, widths, figures or {})
-    elif isinstance(ref, str):
-        name, _, key = ref.partition("/")
-        if name in experiment.localize:
-            found = rankings[name].chosen(key or _group(rankings[name], owner))
-        elif name in experiment.neurons:
-            found = resolve_neurons(experiment, experiment.neurons[name], key or owner, rankings, axes, widths, figures)
+
+    experiment: Experiment
+    rankings: Mapping[str, RankingData]
+    widths: Widths
+    figures: Known = field(default_factory=dict)
+    _last: dict[tuple[str, str], Properties] = field(default_factory=dict, init=False, repr=False)
+    """The properties asked for last: an owner's candidates are judged one after another, and sorting a ranking again
+    for each would take most of the time."""
+
+    def resolve(self, ref: NeuronsRef, owner: str, axes: AxisValues = NO_AXES) -> list[Address]:
+        """List the addresses a reference stands for, for one owner at one point of the sweep; each stands once.
+
+        ``axes``: the point as the edit itself sees it. Empty where no neuron passes a filter.
+        """
+        found: list[Address] = []
+        if isinstance(ref, list):
+            for part in ref:
+                found += self.resolve(part, owner, axes)
+        elif isinstance(ref, NeuronSet):
+            found = self._resolve_set(ref, owner, axes)
+        elif isinstance(ref, str):
+            name, _, key = ref.partition("/")
+            if name in self.experiment.localize:
+                found = self.rankings[name].chosen(key or _group(self.rankings[name], owner))
+            elif name in self.experiment.neurons:
+                found = self.resolve(self.experiment.neurons[name], key or owner, axes)
+            else:
+                address = parse_address(ref)
+                if address is None:
+                    raise RunError(f"'{ref}' names no neurons")
+                found = [address]
         else:
-            address = parse_address(ref)
-            if address is None:
-                raise RunError(f"'{ref}' names no neurons")
-            found = [address]
-    else:
-        raise RunError("a sweep over places is not built yet")
-    return list(dict.fromkeys(found))
+            raise RunError("a sweep over places is not built yet")
+        return list(dict.fromkeys(found))
+
+    def _resolve_set(self, ref: NeuronSet, owner: str, axes: AxisValues) -> list[Address]:
+        """Resolve a set: what it takes from, first filtered, then cut, then without or in common with other sets."""
+        if ref.random is not None:
+            assert ref.like is not None
+            name = next((n for n, own in self.experiment.neurons.items() if own is ref), "")
+            like = self.resolve(ref.like, owner, axes)
+            repeated = [like[i % len(like)] for i in range(ref.random)] if like else []
+            return draw_random(repeated, like, self.widths, (self.experiment.seed, "random", name, owner))
+        if ref.site is not None:
+            return _whole_layers(ref, self.widths)
+        if ref.from_ is not None:
+            return read_saved(ref.from_).addresses(owner)
+        found = self._filtered_and_cut(ref, owner, axes)
+        if ref.minus is not None:
+            if ref.minus == "others":
+                same = ref.model_copy(update={"minus": None, "common": None})
+                others = _other_owners(self.experiment, ref, owner)
+                taken = {a for other in others for a in self.resolve(same, other, axes)}
+            else:
+                taken = {a for part in _listed(ref.minus) for a in self.resolve(part, owner, axes)}
+            found = [a for a in found if a not in taken]
+        for part in _listed(ref.common) if ref.common is not None else ():
+            shared = set(self.resolve(part, owner, axes))
+            found = [a for a in found if a in shared]
+        return found
+
+    def _filtered_and_cut(self, ref: NeuronSet, owner: str, axes: AxisValues) -> list[Address]:
+        assert ref.of is not None
+        name, _, key = ref.of.partition("/")
+        bounds = _bounds(ref, axes)
+        if ref.where:
+            whole = list(self.judgement(ref, owner, axes).passed)
+        elif name in self.experiment.localize:
+            ranking, group = self.rankings[name], key or _group(self.rankings[name], owner)
+            if ref.mass is not None:
+                properties = self.properties(name, group)
+                order = [ranking.address(int(i), properties.shape[1]) for i in properties.order]
+                return _with_mass(order, properties, _cut_value(ref, "mass", axes))
+            return ranking.chosen(group) if bounds is None else ranking.slice(group, *bounds)
+        else:
+            whole = self.resolve(ref.of, owner, axes)
+        if ref.mass is not None:
+            ranked_by = self._ranked_by(ref, owner)
+            if ranked_by is None:
+                raise RunError(f"'{ref.of}' was not ranked, so its neurons have no share of a total (`mass:`)")
+            return _with_mass(whole, ranked_by, _cut_value(ref, "mass", axes))
+        return self.cut_by_number(ref, whole, axes)
+
+    def cut_by_number(self, ref: NeuronSet, whole: list[Address], axes: AxisValues = NO_AXES) -> list[Address]:
+        """Cut what a filter left as the set says, else as the ranking says that it was taken from."""
+        bounds = _bounds(ref, axes)
+        assert ref.of is not None
+        name = ref.of.partition("/")[0]
+        if bounds is None and ref.where and name in self.experiment.localize:
+            bounds = 1, self.rankings[name].top
+        return whole if bounds is None else _sliced(whole, *bounds)
+
+    def judgement(self, ref: NeuronSet, owner: str, axes: AxisValues = NO_AXES) -> Judgement:
+        """Judge what a filtered set takes from, for one owner: every candidate with its figures, before any cut."""
+        assert ref.of is not None
+        name, _, key = ref.of.partition("/")
+        base = None if name in self.experiment.localize else self.resolve(ref.of, owner, axes)
+        return judge(ref, key or owner, base, self._ranked_by(ref, owner), self.figures)
+
+    def properties(self, ranking: str, group: str) -> Properties:
+        """Give what a ranking says of every neuron, for one of its groups."""
+        if (ranking, group) not in self._last:
+            self._last.clear()
+            self._last[ranking, group] = Properties(self.rankings[ranking], group)
+        return self._last[ranking, group]
+
+    def _ranked_by(self, ref: NeuronSet, owner: str) -> Properties | None:
+        """Give what the ranking that a set goes back to says of its neurons; None where it goes back to none."""
+        sources = owners_of(self.experiment, ref).rankings
+        if not sources:
+            return None
+        name, key = sources[0]
+        return self.properties(name, key or _group(self.rankings[name], owner))
 
 
 def _group(ranking: RankingData, owner: str) -> str:
@@ -275,45 +361,6 @@ def _group(ranking: RankingData, owner: str) -> str:
     if set(ranking.groups) == {ANYBODY}:
         return ANYBODY
     raise RunError(f"the ranking '{ranking.name}' has no group '{owner}'")
-
-
-def _resolve_set(
-    experiment: Experiment,
-    ref: NeuronSet,
-    owner: str,
-    rankings: Mapping[str, RankingData],
-    axes: Mapping[str, float | str],
-    widths: Widths,
-    figures: Known,
-) -> list[Address]:
-    """Resolve a set: what it takes from, first filtered, then cut, then without or in common with other sets."""
-
-    def resolve(other: NeuronsRef, who: str = owner) -> list[Address]:
-        return resolve_neurons(experiment, other, who, rankings, axes, widths, figures)
-
-    if ref.random is not None:
-        assert ref.like is not None
-        name = next((n for n, own in experiment.neurons.items() if own is ref), "")
-        like = resolve(ref.like)
-        repeated = [like[i % len(like)] for i in range(ref.random)] if like else []
-        return draw_random(repeated, like, widths, (experiment.seed, "random", name, owner))
-    if ref.site is not None:
-        return _whole_layers(ref, widths)
-    if ref.from_ is not None:
-        return read_saved(ref.from_).addresses(owner)
-    assert ref.of is not None
-    found = _filtered_and_cut(experiment, ref, owner, rankings, axes, widths, figures)
-    if ref.minus is not None:
-        if ref.minus == "others":
-            same = ref.model_copy(update={"minus": None, "common": None})
-            taken = {a for other in _other_owners(experiment, ref, owner) for a in resolve(same, other)}
-        else:
-            taken = {a for part in _listed(ref.minus) for a in resolve(part)}
-        found = [a for a in found if a not in taken]
-    for part in _listed(ref.common) if ref.common is not None else ():
-        shared = set(resolve(part))
-        found = [a for a in found if a in shared]
-    return found
 
 
 def _listed(ref: str | list[str]) -> list[str]:
@@ -340,86 +387,9 @@ def _whole_layers(ref: NeuronSet, widths: Widths) -> list[Address]:
     ]
 
 
-def _filtered_and_cut(
-    experiment: Experiment,
-    ref: NeuronSet,
-    owner: str,
-    rankings: Mapping[str, RankingData],
-    axes: Mapping[str, float | str],
-    widths: Widths,
-    figures: Known,
-) -> list[Address]:
-    assert ref.of is not None
-    name, _, key = ref.of.partition("/")
-    bounds = _bounds(ref, axes)
-    ranked = name in experiment.localize
-    if ref.where:
-        whole = list(judgement_of(experiment, ref, owner, rankings, axes, widths, figures).passed)
-    elif ranked:
-        ranking, group = rankings[name], key or _group(rankings[name], owner)
-        if ref.mass is not None:
-            properties = Properties(ranking, group)
-            order = [ranking.address(int(i), properties.shape[1]) for i in properties.order]
-            return _with_mass(order, properties, _cut_value(ref, "mass", axes))
-        return ranking.chosen(group) if bounds is None else ranking.slice(group, *bounds)
-    else:
-        whole = resolve_neurons(experiment, ref.of, owner, rankings, axes, widths, figures)
-    if ref.mass is not None:
-        ranked_by = _properties(experiment, ref, owner, rankings)
-        if ranked_by is None:
-            raise RunError(f"'{ref.of}' was not ranked, so its neurons have no share of a total (`mass:`)")
-        return _with_mass(whole, ranked_by, _cut_value(ref, "mass", axes))
-    return cut_by_number(experiment, ref, whole, rankings, axes)
-
-
-def cut_by_number(
-    experiment: Experiment,
-    ref: NeuronSet,
-    whole: list[Address],
-    rankings: Mapping[str, RankingData],
-    axes: Mapping[str, float | str],
-) -> list[Address]:
-    """Cut what a filter left as the set says, else as the ranking says that it was taken from."""
-    bounds = _bounds(ref, axes)
-    assert ref.of is not None
-    name = ref.of.partition("/")[0]
-    if bounds is None and ref.where and name in experiment.localize:
-        bounds = 1, rankings[name].top
-    return whole if bounds is None else _sliced(whole, *bounds)
-
-
 def _sliced(whole: list[Address], first: int, last: int) -> list[Address]:
     start = first - 1 if first > 0 else max(0, len(whole) + first)
     return whole[start : last if last > 0 else len(whole) + last + 1]
-
-
-def judgement_of(
-    experiment: Experiment,
-    ref: NeuronSet,
-    owner: str,
-    rankings: Mapping[str, RankingData],
-    axes: Mapping[str, float | str],
-    widths: Widths,
-    figures: Known,
-) -> Judgement:
-    """Judge what a filtered set takes from, for one owner: every candidate with its figures, before any cut."""
-    assert ref.of is not None
-    name, _, key = ref.of.partition("/")
-    base = None
-    if name not in experiment.localize:
-        base = resolve_neurons(experiment, ref.of, owner, rankings, axes, widths, figures)
-    return judge(ref, key or owner, base, _properties(experiment, ref, owner, rankings), figures)
-
-
-def _properties(
-    experiment: Experiment, ref: NeuronSet, owner: str, rankings: Mapping[str, RankingData]
-) -> Properties | None:
-    """Give what the ranking that a set goes back to says of its neurons; None where it goes back to none."""
-    sources = owners_of(experiment, ref).rankings
-    if not sources:
-        return None
-    name, key = sources[0]
-    return Properties(rankings[name], key or _group(rankings[name], owner))
 
 
 def _with_mass(whole: list[Address], properties: Properties, mass: float) -> list[Address]:

@@ -14,6 +14,7 @@ from runner.localization.metrics import Statistics
 from runner.localization.ranking import NEXT_BEST, GroupData, RankingData
 from specs.language.conditions import SPAN, holds
 from specs.language.experiment import Condition
+from specs.language.references import Address
 from specs.language.scalars import looks_like_number
 
 __all__ = ["NEURON_PROPERTIES", "Properties", "meets"]
@@ -37,6 +38,13 @@ class Properties:
         """Number of layers that were ranked, and of neurons in each."""
         n_layers, width = self.kept["score"].shape
         return n_layers, width
+
+    def place(self, address: Address) -> tuple[int, int] | None:
+        """Give a neuron's layer and number in the arrays; None where it was not ranked."""
+        ranking = self.ranking
+        if address.site != ranking.site or address.layer not in ranking.layers or address.neuron >= self.shape[1]:
+            return None
+        return ranking.layers.index(address.layer), address.neuron
 
     def of(self, name: str) -> Floats:
         """Give a property of every neuron."""

@@ -10,13 +10,13 @@ from runner.localization.ranking import RankingData
 from runner.neurons import (
     CUTS,
     Known,
+    NeuronSets,
     axes_of_edit,
     draw_random,
     edit_position,
     layers_of,
     names_layers,
     owners_of,
-    resolve_neurons,
     values_of_edit,
 )
 from runner.plan import AskStage, Axes, Condition
@@ -76,8 +76,8 @@ class Resolver:
             ref: NeuronsRef | None = spec.neurons
             if ref is None:
                 raise RunError("an edit outside a set is not built yet")
-            widths = self._widths()
-            own = resolve_neurons(self.experiment, ref, condition.owner, self.rankings, axes, widths, self.figures)
+            sets = self._sets()
+            own = sets.resolve(ref, condition.owner, axes)
             if condition.kind == "random_neurons":
                 edited = Condition(condition.intervention, "edit", condition.owner, 0, condition.axes)
                 avoid = [a for n in range(len(self.stage.spec.edit)) for a in self.neurons(n, edited)]
@@ -85,7 +85,7 @@ class Resolver:
                 seed += (condition.owner, condition.draw)
                 # Another rank is another neuron, and so are its placebos; a longer `top` keeps those of a shorter.
                 ranks = tuple(v for k, v in cuts if k == "rank")
-                own = draw_random(own, avoid, widths, seed + ranks)
+                own = draw_random(own, avoid, sets.widths, seed + ranks)
             self._neurons[key] = own
         return self._neurons[key]
 
@@ -95,11 +95,15 @@ class Resolver:
     widths_of: Mapping[tuple[str, int], int] = field(default_factory=dict)
     """(site, layer): number of neurons, for draws from sites that no ranking has read."""
 
-    def _widths(self) -> Mapping[tuple[str, int], int]:
-        widths: dict[tuple[str, int], int] = dict(self.widths_of)
-        for ranking in self.rankings.values():
-            widths.update(ranking.widths())
-        return widths
+    def _sets(self) -> NeuronSets:
+        if self._known is None:
+            widths = dict(self.widths_of)
+            for ranking in self.rankings.values():
+                widths.update(ranking.widths())
+            self._known = NeuronSets(self.experiment, self.rankings, widths, self.figures)
+        return self._known
+
+    _known: NeuronSets | None = None
 
     vectors: Mapping[str, Made] = field(default_factory=dict)
     """The vectors of the spec; none while only neurons are asked for."""
@@ -160,8 +164,7 @@ class Resolver:
         axes = axes_of_edit(self.experiment, self.stage.spec, number, dict(condition.axes))
         means: dict[Address, float] = {}
         for part in self._parts(self.stage.spec.edit[number].neurons):
-            widths = self._widths()
-            found = resolve_neurons(self.experiment, part, condition.owner, self.rankings, axes, widths, self.figures)
+            found = self._sets().resolve(part, condition.owner, axes)
             sources = owners_of(self.experiment, part).rankings
             if not sources:
                 raise RunError(f"{found[0]} was ranked on no prompts, so own_mean has no value", remedy="give a number")
@@ -227,9 +230,7 @@ class Resolver:
             found = set()
         for place in places or ():
             if not is_layer_place(place):
-                axes = dict(condition.axes)
-                widths = self._widths()
-                own = resolve_neurons(self.experiment, place, condition.held, self.rankings, axes, widths, self.figures)
+                own = self._sets().resolve(place, condition.held, dict(condition.axes))
                 found |= {address.layer for address in own}
         return tuple(sorted(found))
 

@@ -19,7 +19,7 @@ from runner.compile import compile_ask, compile_plan
 from runner.figures import Figures
 from runner.filters import interventions_read, judge
 from runner.localization.ranking import GroupData, RankingData, dominance_of
-from runner.neurons import resolve_neurons
+from runner.neurons import NeuronSets
 from runner.observe import Asked, Observation, Row
 from runner.plan import AskStage, Condition
 from runner.properties import Properties, meets
@@ -443,7 +443,7 @@ def test_a_result_may_be_compared_with_a_result(experiment_of: Callable[..., Exp
 
 
 def resolved(experiment: Experiment, ref: NeuronSet, owner: str) -> list[str]:
-    found = resolve_neurons(experiment, ref, owner, {"cell": ranking()}, {}, WIDTHS)
+    found = NeuronSets(experiment, {"cell": ranking()}, WIDTHS).resolve(ref, owner)
     return [str(a) for a in found]
 
 
@@ -473,7 +473,7 @@ def test_minus_and_common_compare_sets_of_one_owner_or_of_all(experiment_of: Cal
     data = ranking()
     data.groups["obama"] = data.groups["trump"]
     same = NeuronSet.model_validate({"of": "cell", "top": 2, "minus": "others"})
-    assert resolve_neurons(experiment, same, "trump", {"cell": data}, {}, WIDTHS) == []
+    assert NeuronSets(experiment, {"cell": data}, WIDTHS).resolve(same, "trump") == []
 
 
 def test_a_drop_in_accuracy_is_that_of_the_neuron_and_its_own_questions() -> None:

@@ -36,7 +36,7 @@ from reports.encodings import (
     y_scale,
 )
 from reports.measures import words
-from specs.language.results import Results
+from specs.language.results import STANDS_OUT, Results
 
 WIDE = 860
 NARROW = 380
@@ -440,7 +440,7 @@ def _lines(panel: Panel, x: alt.X, y: alt.Y, key: Keys = ()) -> Any:
 
 
 def _clear(dominance: float | None) -> str:
-    return "no" if dominance is not None and dominance < view.STANDS_OUT else "yes"
+    return "no" if dominance is not None and dominance < STANDS_OUT else "yes"
 
 
 def _strip_name(row: Strip, narrow: bool) -> str:

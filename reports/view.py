@@ -14,13 +14,7 @@ from reports.curves import (
     numeric_measures,
     panels,
 )
-from specs.language.results import InterventionResult, RankedNeuron, Ranking, RankingGroup, Results
-
-STANDS_OUT = 2.0
-"""Below this dominance no neuron is called a cell: the best scores less than twice the next of its layer."""
-
-TRUSTED = 10.0
-"""The dominance that the trust filter of the source paper asks for."""
+from specs.language.results import STANDS_OUT, TRUSTED, InterventionResult, RankedNeuron, Ranking, RankingGroup, Results
 
 HEADLINE_MEASURES = ("knowledge_score", "relative_probability", "answer_probability")
 

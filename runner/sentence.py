@@ -19,15 +19,22 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from runner.summaries import other_forms
-from specs.language.results import Effect, InterventionResult, NeuronSetResult, Ranking, RankingGroup, Results, Summary
+from specs.language.results import (
+    MANY,
+    STANDS_OUT,
+    Effect,
+    InterventionResult,
+    NeuronSetResult,
+    Ranking,
+    RankingGroup,
+    Results,
+    Summary,
+)
+from specs.language.results import TRUSTED as CLEARLY
 from specs.language.words import ConditionName, Role
 
 __all__ = ["answer", "effects"]
 
-STANDS_OUT = 2.0
-CLEARLY = 10.0
-MANY = 6
-"""Owners beyond which the sentence speaks of all together."""
 EVERYBODY = "*"
 """The owner of means over all owners."""
 SMALL = 0.05
@@ -217,8 +224,7 @@ def _many(results: Results, main: InterventionResult | None) -> Ranking | None:
     if main is not None:
         rankings = [r for r in rankings if set(main.owners) <= set(r.groups)] or rankings
     found = next((r for r in rankings if all(g.entity is not None for g in r.groups.values())), None)
-    own = [] if found is None else [g for g in found.groups.values() if g.variant is None and g.neurons]
-    return found if len(own) > MANY else None
+    return found if found is not None and len(found.names_themselves()) > MANY else None
 
 
 def _of_many(
@@ -243,14 +249,13 @@ def _of_many(
 
 def _cells(ranking: Ranking) -> str:
     """Count the owners of a neuron of their own that stands out, with the layers these lie in."""
-    own = [g for g in ranking.groups.values() if g.variant is None and g.neurons]
-    shared = {key for keys in ranking.shared_winners.values() for key in keys}
+    own, shared = ranking.names_themselves(), ranking.sharing()
     alone = [g for g in own if g.key not in shared]
     both = _count(len(own) - len(alone))
     if ranking.metric != "stability":
         how = ranking.metric.replace("_", " ")
         return f"of {len(own)} entities, {_count(len(alone))} have a neuron of their own that ranks first by {how}"
-    clear = [g for g in alone if (g.neurons[0].dominance or 0.0) >= CLEARLY]
+    clear = ranking.standing_out()
     layers = sorted({str(g.neurons[0].layer) for g in clear}, key=int)
     where = f", in layer{'s' if len(layers) > 1 else ''} {' to '.join(layers[:1] + layers[1:][-1:])}" if layers else ""
     return (
@@ -261,7 +266,7 @@ def _cells(ranking: Ranking) -> str:
 
 def _specific(results: Results, done: InterventionResult) -> str:
     """Count the owners whose own neurons have a specific effect; one that two of them share is nobody's."""
-    shared = {o for ranking in results.rankings.values() for them in ranking.shared_winners.values() for o in them}
+    shared = frozenset[str]().union(*(ranking.sharing() for ranking in results.rankings.values()))
     found = sum(
         o not in shared and (effect := _effect(done, o)) is not None and effect.verdict == "specific"
         for o in done.owners
@@ -438,7 +443,7 @@ def _others_with_an_effect(results: Results, done: InterventionResult, owner: st
     """Count the other owners whose neurons have a specific effect; a neuron that two of them share is nobody's."""
     forms = other_forms(done.owners)
     rest = [o for o in done.owners if o != owner and o not in forms]
-    shared = {o for ranking in results.rankings.values() for them in ranking.shared_winners.values() for o in them}
+    shared = frozenset[str]().union(*(ranking.sharing() for ranking in results.rankings.values()))
     found = sum(
         1 for o in rest if o not in shared and (effect := _effect(done, o)) is not None and effect.verdict == "specific"
     )

@@ -8,10 +8,7 @@ from reports import formats, view
 from reports.curves import REFERENCE_WORDS, Point
 from reports.measures import words
 from reports.sections.section import Cell, Column, Section, Table, Tone
-from specs.language.results import Results
-
-MANY = 6
-"""Owners beyond which they are counted and not shown one by one."""
+from specs.language.results import MANY, STANDS_OUT, TRUSTED, Results
 
 
 @dataclass(frozen=True)
@@ -48,12 +45,10 @@ def _of_many(results: Results) -> list[KeyFigure]:
     """Count the owners whose neuron stands out, and those that a filter leaves one; empty for few owners."""
     figures = []
     for ranking in results.rankings.values():
-        own = [group for group in ranking.groups.values() if group.variant is None and group.neurons]
+        own, clear = ranking.names_themselves(), ranking.standing_out()
         if ranking.unit == "layer" or len(own) <= MANY:
             continue
-        shared = {key for keys in ranking.shared_winners.values() for key in keys}
-        clear = [g for g in own if g.key not in shared and (g.neurons[0].dominance or 0.0) >= view.TRUSTED]
-        note = f"have a neuron of dominance {view.TRUSTED:g} or more that ranks first for nobody else"
+        note = f"have a neuron of dominance {TRUSTED:g} or more that ranks first for nobody else"
         figures.append(KeyFigure(f"Stand out in {ranking.name}", f"{len(clear)} of {len(own)}", note))
     for chosen in results.neurons.values() if figures else ():
         if not chosen.conditions:
@@ -119,7 +114,7 @@ def _dominance_note(best: view.Winner) -> str:
         return "could not be had: nothing of its layer to compare with"
     layer = f"layer\u00a0{best.neuron.layer}" if best.neuron else "its layer"
     against = f"its score over the mean of the next five of {layer}"
-    return f"no cell stands out (below {view.STANDS_OUT:g}): {against}" if best.stands_out is False else against
+    return f"no cell stands out (below {STANDS_OUT:g}): {against}" if best.stands_out is False else against
 
 
 def _hits(results: Results, owner: str) -> KeyFigure | None:

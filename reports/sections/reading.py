@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from reports import view
 from reports.sections.section import Section
-from specs.language.results import Results
+from specs.language.results import STANDS_OUT, TRUSTED, Results
 
 
 def build(results: Results) -> Section:
     """Explain stability, dominance and the knowledge score in one short paragraph."""
-    return Section("reading", "How to read this page", {"stands_out": view.STANDS_OUT, "trusted": view.TRUSTED})
+    return Section("reading", "How to read this page", {"stands_out": STANDS_OUT, "trusted": TRUSTED})

@@ -16,6 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from specs.language.words import ConditionName, Role
 
 FORMAT = 1
+STANDS_OUT = 2.0
+"""Below this dominance no neuron is called a cell: the best scores less than twice the next of its layer."""
+TRUSTED = 10.0
+"""The dominance that the trust filter of the source paper asks for."""
+MANY = 6
+"""Owners beyond which they are spoken of together and not one by one."""
 
 
 class Record(BaseModel):
@@ -192,6 +198,21 @@ class Ranking(Record):
     warnings: list[str] = Field(default_factory=list)
     shared_winners: dict[str, list[str]] = Field(default_factory=dict)
     """Address: the unrelated owners it wins for, if more than one."""
+
+    def names_themselves(self) -> list[RankingGroup]:
+        """List the rankings of names as such, other forms left out."""
+        return [group for group in self.groups.values() if group.variant is None and group.neurons]
+
+    def sharing(self) -> frozenset[str]:
+        """Give the owners whose best neuron is an unrelated owner's, too: it is a cell of neither."""
+        return frozenset(key for keys in self.shared_winners.values() for key in keys)
+
+    def standing_out(self) -> list[RankingGroup]:
+        """List the names of whose own neuron, and nobody else's, the trust filter would have no doubt."""
+        shared = self.sharing()
+        own = (group for group in self.names_themselves() if group.key not in shared)
+        return [group for group in own if (group.neurons[0].dominance or 0.0) >= TRUSTED]
+
     unit: Literal["neuron", "layer"] = "neuron"
     """What is ranked."""
     objective: str | None = None

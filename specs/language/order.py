@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from specs.language.experiment import Each, Experiment, NeuronSet, NeuronsRef
 from specs.language.needs import mentions, needed
 
-__all__ = ["circle", "filters_of", "run_order", "waits_for"]
+__all__ = ["circle", "filters_of", "named_through", "run_order", "waits_for"]
 
 PLACES = ("localize", "neurons", "vectors")
 """Blocks through which an intervention can need another one's results."""
@@ -18,10 +18,15 @@ def waits_for(experiment: Experiment, name: str) -> tuple[str, ...]:
 
     Those it names itself in a filter, or that the sets and rankings it names are filtered by.
     """
-    between = {n: block for block in PLACES for n in getattr(experiment, block)}
+    return named_through(experiment, experiment.interventions[name], PLACES)
+
+
+def named_through(experiment: Experiment, value: object, places: Iterable[str]) -> tuple[str, ...]:
+    """List the interventions that a value names, itself or through what it names of some blocks, as in the spec."""
+    between = {n: block for block in places for n in getattr(experiment, block)}
     found: set[str] = set()
     seen: set[str] = set()
-    waiting = list(mentions(experiment.interventions[name]))
+    waiting = list(mentions(value))
     while waiting:
         word = waiting.pop()
         if word in seen:

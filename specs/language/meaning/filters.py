@@ -10,7 +10,7 @@ from specs.language.meaning.naming import Path
 from specs.language.meaning.scope import CUTS, Neurons, Scope
 from specs.language.meaning.sweeps import edited
 from specs.language.needs import mentions
-from specs.language.order import circle
+from specs.language.order import circle, named_through
 from specs.language.references import ResultPath, is_measure, parse_rank, parse_result_path
 from specs.language.saved import read_saved
 
@@ -35,7 +35,7 @@ def check_order(scope: Scope) -> None:
         scope.tell(message, "interventions", name)
     for name, ranking in experiment.localize.items():
         for field in ("among", "layers"):
-            reads = _reads(experiment, getattr(ranking, field))
+            reads = named_through(experiment, getattr(ranking, field), ("neurons",))
             if reads:
                 scope.tell(
                     f"rankings are made before any intervention, and these neurons are chosen by the results of "
@@ -52,23 +52,6 @@ def _told_of_a_set(experiment: Experiment, way: set[str]) -> bool:
         for name, ref in experiment.neurons.items()
         if isinstance(ref, NeuronSet)
     )
-
-
-def _reads(experiment: Experiment, value: object) -> list[str]:
-    """List the interventions that the sets a value names are chosen by."""
-    found: dict[str, None] = {}
-    seen: set[str] = set()
-    waiting = list(mentions(value))
-    while waiting:
-        word = waiting.pop()
-        if word in seen:
-            continue
-        seen.add(word)
-        if word in experiment.interventions:
-            found[word] = None
-        elif word in experiment.neurons:
-            waiting.extend(mentions(experiment.neurons[word]))
-    return list(found)
 
 
 def check_joined(scope: Scope) -> None:

@@ -359,3 +359,13 @@ def _bias_buffers(config: Any, blocks: list[nn.Module], depth: Tensor, end: Tens
     finally:
         for attention, bias in zip(attentions, kept, strict=True):
             attention.bias = bias
+
+
+def padded(sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Pad token sequences on the right: ids and mask, ``[n, longest]`` each, on the CPU."""
+    ids = torch.zeros((len(sequences), max(len(tokens) for tokens in sequences)), dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for n, tokens in enumerate(sequences):
+        ids[n, : len(tokens)] = torch.tensor(tokens)
+        mask[n, : len(tokens)] = 1
+    return ids, mask

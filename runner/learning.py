@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from runner.attention import wide_attention
+from runner.attention import padded, wide_attention
 from runner.families import SitePlace
 from runner.program import Lesson
 from specs.language.errors import RunError
@@ -197,13 +197,8 @@ def _batches(engine: Engine, lessons: Sequence[Lesson]) -> list[list[Lesson]]:
 
 def _logits(engine: Engine, place: SitePlace, batch: Sequence[Lesson], vector: Tensor | None) -> Tensor:
     """Run a batch with the vector added; give float32 logits at the scored positions, ``[n_scored, vocabulary]``."""
-    length = max(len(lesson.ids) for lesson in batch)
-    ids = torch.zeros((len(batch), length), dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for n, lesson in enumerate(batch):
-        ids[n, : len(lesson.ids)] = torch.tensor(lesson.ids)
-        mask[n, : len(lesson.ids)] = 1
-    device = engine.device
+    ids, mask = padded([lesson.ids for lesson in batch])
+    length, device = ids.shape[1], engine.device
     scored = torch.tensor([n * length + p for n, lesson in enumerate(batch) for p, _ in lesson.scored], device=device)
     added = torch.tensor([n * length + p for n, lesson in enumerate(batch) for p in lesson.at], device=device)
     with _adding(engine.model, place, added, vector), _only(engine.model, scored), wide_attention():

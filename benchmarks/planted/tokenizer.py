@@ -59,14 +59,7 @@ def make_tokenizer(*, bos: bool) -> Any:
 
 
 def _corpus() -> Iterator[str]:
-    for name in ("attributes", "generic", "neutral"):
-        for text in shipped_list(name):
-            yield text.replace("{{ entity }}", "").rstrip()
-    for relation in RELATIONS.values():
-        for prompt in relation.prompts:
-            yield prompt.replace("{{ entity }}", "").replace("  ", " ").strip()
-        for answer in relation.answers:
-            yield f" {answer}."
+    yield from _ordinary(after_answer=".")
     for word in (*FIRST, *SURNAMES, *STEMS, *PLACEHOLDERS):
         yield f" {word}"
         yield word  # as at the beginning of a text
@@ -143,11 +136,12 @@ def ordinary_tokens(tokenizer: Any) -> set[int]:
     return found
 
 
-def _ordinary() -> Iterator[str]:
+def _ordinary(after_answer: str = "") -> Iterator[str]:
+    """Give the shipped prompts, the questions and the answers."""
     for name in ("attributes", "generic", "neutral"):
         for text in shipped_list(name):
             yield text.replace("{{ entity }}", "").rstrip()
     for relation in RELATIONS.values():
         for prompt in relation.prompts:
             yield prompt.replace("{{ entity }}", "").replace("  ", " ").strip()
-        yield from (f" {answer}" for answer in relation.answers)
+        yield from (f" {answer}{after_answer}" for answer in relation.answers)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from runner.attention import wide_attention
+from runner.attention import padded, wide_attention
 from runner.execute import Engine, Outcome
 from runner.families import SitePlace
 from runner.localization.moments import Moments
@@ -113,12 +113,7 @@ def _backward(
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Run one batch forward and backward: for each layer gradient times activation, and activation, ``[n, width]``."""
     model, device = engine.model, engine.device
-    length = max(len(row.ids) for row in rows)
-    ids = torch.zeros((len(rows), length), dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for n, row in enumerate(rows):
-        ids[n, : len(row.ids)] = torch.tensor(row.ids)
-        mask[n, : len(row.ids)] = 1
+    ids, mask = padded([row.ids for row in rows])
     with torch.enable_grad(), _watched(model, places) as seen, wide_attention():
         logits = model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).logits
         total = _objective(stage.spec.objective or "", logits, rows)

@@ -200,8 +200,7 @@ def _mirror(folder: Path, results: Results, uri: str, experiment: str, figures: 
         return Tracked(run_id, shown(uri), _url(uri, experiment_id, run_id), again=True)
     whole, parts = pages(results)
     prompts = _prompts(folder, results)
-    run_ids: list[str] = []
-    try:
+    with _all_or_none(client) as run_ids:
         parent = _write(client, experiment_id, whole, results, None, run_ids)
         for path in sorted(p for p in folder.rglob("*") if _is_kept(p, folder)):
             inside = path.parent.relative_to(folder).as_posix()
@@ -217,11 +216,6 @@ def _mirror(folder: Path, results: Results, uri: str, experiment: str, figures: 
         # The last thing written: a run without it was not mirrored whole, and is not taken for one that was.
         client.set_tag(parent, FINGERPRINT, digest)
         _end(client, parent, results, whole.seconds)
-    except BaseException:
-        for run_id in run_ids:
-            with contextlib.suppress(Exception):
-                client.delete_run(run_id)
-        raise
     return Tracked(parent, shown(uri), _url(uri, experiment_id, parent))
 
 
@@ -236,20 +230,27 @@ def _mirror_matrix(folder: Path, matrix: MatrixResults, runs: Sequence[str], uri
     if found:
         run_id = str(found[0].info.run_id)
     else:
-        run_ids: list[str] = []
-        try:
+        with _all_or_none(client) as run_ids:
             run_id = _write(client, experiment_id, page, matrix, None, run_ids)
             for path in sorted(p for p in folder.rglob("*") if _is_kept(p, folder)):
                 client.log_artifact(run_id, str(path))
             _end(client, run_id, matrix, matrix.seconds)
-        except BaseException:
-            for made in run_ids:
-                with contextlib.suppress(Exception):
-                    client.delete_run(made)
-            raise
     for child in runs:
         client.set_tag(child, "mlflow.parentRunId", run_id)
     return Tracked(run_id, shown(uri), _url(uri, experiment_id, run_id), again=bool(found))
+
+
+@contextlib.contextmanager
+def _all_or_none(client: Any) -> Iterator[list[str]]:
+    """Lend a list for the runs that are made; if they are not written to the end, none of them is left."""
+    run_ids: list[str] = []
+    try:
+        yield run_ids
+    except BaseException:
+        for run_id in run_ids:
+            with contextlib.suppress(Exception):
+                client.delete_run(run_id)
+        raise
 
 
 def _experiment(client: Any, name: str, artifacts: str | None) -> str:

@@ -263,9 +263,7 @@ def _ask(
     axes = tuple(stage.axes)
     n_asked, n_known = count_asked(rows)
     results.interventions[stage.name] = InterventionResult(
-        name=stage.name,
-        title=field_word(stage.spec),
-        edits=[edit_words(experiment, edit) for edit in stage.spec.edit],
+        **_stated(experiment, stage, tuning),
         owners=list(stage.owners),
         neurons={o: edited_neurons(stage, resolver, o) for o in stage.owners},
         vectors=[edit.add for edit in stage.spec.edit if isinstance(edit.add, str) and edit.add in chosen.vectors],
@@ -274,12 +272,6 @@ def _ask(
             o: [edited_neurons(stage, resolver, o, draw) for draw in range(stage.spec.controls.random_neurons)]
             for o in stage.owners
         },
-        axes={name: list(values) for name, values in stage.axes.items()},
-        tuning=tuning,
-        measures=list(stage.spec.measure),
-        placeholder=_placeholder_words(stage),
-        freeze=_freeze_words(stage),
-        ask=list(stage.spec.ask),
         n_asked=n_asked,
         n_known=n_known,
         n_texts=len({row.asked.prompt for row in rows if row.asked.condition == "clean" and not row.asked.answers}),
@@ -426,22 +418,29 @@ def not_applicable(
 ) -> InterventionResult:
     """Make the record of an intervention that had nothing to edit."""
     return InterventionResult(
-        name=stage.name,
-        title=field_word(stage.spec),
-        edits=[edit_words(experiment, edit) for edit in stage.spec.edit],
+        **_stated(experiment, stage, tuning),
         owners=[],
         neurons={},
-        axes={name: list(values) for name, values in stage.axes.items()},
-        tuning=tuning,
-        measures=list(stage.spec.measure),
-        placeholder=_placeholder_words(stage),
-        freeze=_freeze_words(stage),
-        ask=list(stage.spec.ask),
         n_asked=0,
         n_known=0,
         summaries=[],
         not_applicable=reason,
     )
+
+
+def _stated(experiment: Experiment, stage: AskStage, tuning: Tuning | None) -> dict[str, Any]:
+    """Give what is known of an intervention without its results."""
+    return {
+        "name": stage.name,
+        "title": field_word(stage.spec),
+        "edits": [edit_words(experiment, edit) for edit in stage.spec.edit],
+        "axes": {name: list(values) for name, values in stage.axes.items()},
+        "tuning": tuning,
+        "measures": list(stage.spec.measure),
+        "placeholder": _placeholder_words(stage),
+        "freeze": _freeze_words(stage),
+        "ask": list(stage.spec.ask),
+    }
 
 
 def frozen_deviation(outcomes: Sequence[Outcome]) -> float | None:
@@ -524,13 +523,14 @@ def silent_cells(stage: AskStage, resolver: Resolver, rankings: Mapping[str, Any
     if not any(edit.scale is not None for edit in stage.spec.edit):
         return []
     for owner in stage.owners:
+        edited = set(edited_neurons(stage, resolver, owner))
         for data in rankings.values():
             group = data.groups.get(owner)
             if group is None or data.baseline_std is None:
                 continue
             for address in data.chosen(owner):
                 values = group.values.get((address.layer, address.neuron))
-                if not values or str(address) not in edited_neurons(stage, resolver, owner):
+                if not values or str(address) not in edited:
                     continue
                 std = float(data.baseline_std[data.layers.index(address.layer), address.neuron])
                 small = sum(abs(v) < 0.1 * std for v in values)

@@ -12,6 +12,7 @@ import torch
 
 from runner.localization.metrics import Statistics
 from runner.localization.ranking import NEXT_BEST, GroupData, RankingData
+from runner.sharing import shared_by
 from specs.language.conditions import SPAN, holds
 from specs.language.experiment import Condition
 from specs.language.references import Address
@@ -27,6 +28,7 @@ class Properties:
 
     def __init__(self, ranking: RankingData, owner: str) -> None:
         self.ranking = ranking
+        self.owner = owner
         self.group: GroupData = ranking.groups[owner]
         self.kept: Mapping[str, Any] = self.group.arrays()
         self._made: dict[str, Floats] = {}
@@ -124,6 +126,15 @@ def _share(p: Properties) -> Floats:
     return size / total if total > 0 else np.full(p.shape, np.nan)
 
 
+def _shared_by(p: Properties) -> Floats:
+    """Entities that a neuron serves, of the owner's best; NaN for what ranks lower, and where layers are ranked."""
+    found = np.full(p.shape, np.nan)
+    if not p.ranking.of_layers:
+        for flat, n in shared_by(p.ranking)[p.owner].items():
+            found.flat[flat] = n
+    return found
+
+
 NEURON_PROPERTIES: Mapping[str, Callable[[Properties], Floats]] = {
     "dominance": _dominance,
     "layer": _layer,
@@ -134,6 +145,7 @@ NEURON_PROPERTIES: Mapping[str, Callable[[Properties], Floats]] = {
     "rank": _rank,
     "score": lambda p: p.array("score"),
     "share": _share,
+    "shared_by": _shared_by,
     "std": lambda p: p.array("std"),
     "std_z": lambda p: p.z()[1],
 }

@@ -38,6 +38,7 @@ from runner.saved_model import save_model
 from runner.saving import model_of, saved_sets
 from runner.selfcheck import require
 from runner.sentence import answer
+from runner.sharing import shared_by
 from runner.show import plan_text
 from runner.stages import ask_stage, localize_stage, stored_of
 from runner.store import RunFolder
@@ -581,6 +582,7 @@ def injected_texts(stage: AskStage, rows: Sequence[Row]) -> list[InjectedText]:
 def ranking_result(stage: LocalizeStage, data: Any) -> Ranking:
     """Make the record of a ranking: the best neurons of each owner, with the numbers behind their scores."""
     groups: dict[str, RankingGroup] = {}
+    shared_counts = {} if data.of_layers else shared_by(data)
     for owner, group in data.groups.items():
         label, entity, variant = stage.labels[owner]
         arrays = group.arrays()
@@ -601,6 +603,7 @@ def ranking_result(stage: LocalizeStage, data: Any) -> Ranking:
                     neuron=None if data.of_layers else neuron,
                     score=float(score[layer, neuron]),
                     dominance=data.dominance_at(score, layer, neuron),
+                    shared_by=shared_counts.get(owner, {}).get(int(flat)),
                     mean=None if mean is None else float(mean[layer, neuron]),
                     std=None if std is None else float(std[layer, neuron]),
                     mean_z=mean_z,

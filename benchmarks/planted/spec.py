@@ -27,10 +27,11 @@ METRICS: Mapping[str, Any] = {
 """Metric: its definition in a spec."""
 SET = "verified"
 CONDITIONS = (
+    "shared_by <= 1",
     "verify/knowledge_loss_clipped >= 0.5",
     "verify/others/knowledge_loss_clipped <= 0.05",
 )
-"""When a candidate is believed: silencing it erases its entity and spares the others."""
+"""When a candidate is believed: no other entity switches it on, and silencing it erases its entity and no other."""
 
 
 def localisation(metric: str) -> str:

@@ -94,6 +94,8 @@ class RankingData:
     """What layers were compared with, where layers are ranked."""
     random_names: list[RandomName] = field(default_factory=list)
     """The best of every ranking for a made-up name."""
+    shared: Mapping[str, Mapping[int, int]] | None = field(default=None, repr=False, compare=False)
+    """What `runner.sharing` has counted, once it was asked."""
 
     @property
     def of_layers(self) -> bool:

@@ -61,6 +61,7 @@ PROPERTIES = (
     "rank",
     "score",
     "share",
+    "shared_by",
     "site",
     "size",
     "std",

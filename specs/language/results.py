@@ -129,6 +129,8 @@ class RankedNeuron(Record):
     std_z: float | None = None
     floored: bool = False
     """True when std_z stood on its floor, so that the score is a lower bound."""
+    shared_by: int | None = None
+    """Entities for which it scores at least half as high as here, this one included; None where not counted."""
     attribution: float | None = None
     """Signed mean of gradient times activation, in units of the objective."""
 

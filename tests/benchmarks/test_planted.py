@@ -355,19 +355,18 @@ def ranks_of_cells(results: Results, truth: Truth) -> dict[str, int]:
 def test_extraction_verifies_the_cells_and_believes_no_decoy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole way by the command line: generated spec, rankings, verification, filter; a study of moderate size."""
     monkeypatch.setenv("RUN_SPEC_CACHE", str(tmp_path / "cache"))
-    recipe = replace(SMALL, entities=60, spread=3, pairs=2, shared=2, tokens=4, neurons=512)
+    recipe = replace(SMALL, entities=60, spread=3, pairs=2, shared=2, tokens=4, neurons=512, noise=0.5)
     case = run_case(recipe, tmp_path, metrics=("stability", "random"))
     scores = {s.metric: s for s in case.rankings}
     stability = scores["stability"]
-    assert stability.cells == 53 and stability.alone > 30 and stability.alone_first == stability.alone
+    assert stability.cells == 53 and stability.alone > 30 and stability.alone_first >= stability.alone - 1
     assert stability.candidates == stability.cells and scores["random"].first == 0
     assert scores["mean_activation"].first < 3 and set(scores["mean_activation"].winners) <= {"constant", "loud"}
     extraction = case.extraction
     assert extraction is not None and case.known > 0.95
     assert extraction.found == extraction.cells, extraction.missed
-    # A neuron of two is believed where the other one was not asked; the run says of it that it wins for two.
-    assert set(extraction.wrong) <= {"pair"} and extraction.false_alarms == 0 and extraction.wrongly_warned_of == 0
-    assert {"token", "shared"} & set(extraction.rejected)
+    assert extraction.wrong == {} and extraction.without == {} and extraction.claimed == extraction.cells
+    assert extraction.wrongly_warned_of == 0 and {"token", "shared", "pair"} & set(extraction.rejected)
 
 
 def test_scores_tell_right_from_wrong(tmp_path: Path) -> None:

@@ -647,7 +647,7 @@ CLAIMS = [
         "neurons: {best: {of: cell, where: dominence >= 10}}",
         "neurons.best.where",
         "'dominence' is not a property of a neuron; did you mean 'dominance'? Use dominance, "
-        "layer, mean, mean_z, neuron, random_names, rank, score, share, site, std, std_z",
+        "layer, mean, mean_z, neuron, random_names, rank, score, share, shared_by, site, std, std_z",
     ),
     (
         "neurons: {best: {of: cell, where: size >= 10}}",

@@ -8,7 +8,7 @@ from typing import Any
 import altair as alt
 
 from reports import formats
-from reports.drawing import ACCENT, INK
+from reports.drawing import ACCENT
 from reports.encodings import inline, padded
 
 __all__ = ["MOST_LINES", "bars", "cloud", "heat"]
@@ -17,6 +17,9 @@ MOST_LINES = 40
 """Rows or columns of a heat map that are drawn."""
 WIDTH = 400
 LABEL = 118
+LIGHT, BLUE = "#f3efe6", "#0068a8"
+ON_LIGHT = "#1c2025"
+"""Ink on cells that stay light on a dark page, too."""
 
 
 def bars(counts: Sequence[tuple[int, float]], title: str = "neurons", width: int = WIDTH) -> Any:
@@ -43,14 +46,25 @@ def heat(
     domain: tuple[float, float],
     titles: tuple[str, str] = ("", ""),
     width: int = WIDTH,
+    both_ways: bool = False,
 ) -> Any:
     """Draw a matrix: each cell has ``line``, ``column``, ``value`` (its colour) and ``text`` (what stands in it).
 
-    ``titles`` are of the columns and of the lines. The colour goes from pale to the accent over ``domain``.
+    ``titles`` are of the columns and of the lines. The colour goes from pale to the accent over ``domain``; with
+    ``both_ways`` from blue over pale, which is 0, to the accent.
     """
     low, high = domain
-    middle = (low + high) / 2
-    data = [{**cell, "dark": "yes" if cell["value"] is not None and cell["value"] > middle else "no"} for cell in cells]
+    if both_ways:
+        scale = alt.Scale(domain=[low, 0, high], range=[BLUE, LIGHT, ACCENT], clamp=True)
+    else:
+        scale = alt.Scale(domain=[low, high], range=[LIGHT, ACCENT], clamp=True)
+
+    def is_dark(value: float | None) -> bool:
+        if value is None:
+            return False
+        return value > high / 2 or value < low / 2 if both_ways else value > (low + high) / 2
+
+    data = [{**cell, "dark": "yes" if is_dark(cell["value"]) else "no"} for cell in cells]
     known = [cell for cell in data if cell["value"] is not None]
     x = alt.X(
         "column:N",
@@ -66,9 +80,7 @@ def heat(
         scale=alt.Scale(domain=list(lines)),
         axis=alt.Axis(title=titles[1] or None, labelLimit=LABEL, domain=False, ticks=False),
     )
-    colour = alt.Color(
-        "value:Q", legend=None, scale=alt.Scale(domain=[low, high], range=["#f3efe6", ACCENT], clamp=True)
-    )
+    colour = alt.Color("value:Q", legend=None, scale=scale)
     layers: list[Any] = [
         alt.Chart(inline(known))
         .mark_rect(stroke="white", strokeWidth=1)
@@ -82,7 +94,9 @@ def heat(
                 x=x,
                 y=y,
                 text=alt.Text("text:N"),
-                color=alt.Color("dark:N", legend=None, scale=alt.Scale(domain=["yes", "no"], range=["white", INK])),
+                color=alt.Color(
+                    "dark:N", legend=None, scale=alt.Scale(domain=["yes", "no"], range=["white", ON_LIGHT])
+                ),
             )
         )
     chart = alt.layer(*layers).resolve_scale(color="independent")

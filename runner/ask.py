@@ -93,6 +93,7 @@ def _asked(stage: AskStage, planned: PlannedRow, numbers: PromptNumbers, purpose
         template=question.template,
         part=question.part,
         answers=question.answers,
+        columns=question.columns,
         purpose=purpose,
         tuned=dict(planned.axes) if stage.tuning is not None else {},
     )

@@ -81,6 +81,8 @@ class Asked:
     template: str | None = None
     part: str | None = None
     answers: tuple[str, ...] = ()
+    columns: Mapping[str, str | float] = field(default_factory=dict)
+    """Attributes of the fact and of its entity."""
     purpose: Literal["score", "tune"] = "score"
     """Whether the question is scored, or a value is chosen on it."""
     tuned: Mapping[str, float | str] = field(default_factory=dict)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from runner.analyse import analyse
-from runner.analyses import Findings
+from runner.analyses import Findings, rows_read
 from runner.ask import PromptNumbers, known_rule, rows_of
 from runner.bind import Binder
 from runner.chat import chat_frames, chat_notes
@@ -142,10 +142,11 @@ def run_cell(
             results.neurons = chosen.records()
             table = folder.table(*_columns(plan))
             kept: dict[str, list[Row]] = {}
+            read = rows_read(experiment)
             for ask in plan.ask:
                 every, rows = _ask(machine, ask, binder, chosen, results, reporter, folder)
                 table.append(every)
-                if any(analysis.pivot == ask.name for analysis in experiment.analyses.values()):
+                if ask.name in read:
                     kept[ask.name] = rows
                 folder.write_results(results)
             for name, saved in saved_sets(experiment, results, model_of(machine)).items():

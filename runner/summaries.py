@@ -28,7 +28,7 @@ from runner.observe import Asked, Row
 from specs.language.results import LeftOut, Summary
 from specs.language.words import ConditionName, Role
 
-__all__ = ["RESAMPLES", "count_asked", "left_out", "other_forms", "summarise"]
+__all__ = ["RESAMPLES", "TAILS", "count_asked", "left_out", "other_forms", "resamples", "summarise"]
 
 RESAMPLES = 2000
 TAILS = (0.025, 0.975)
@@ -410,14 +410,14 @@ def _interval(mean: Floats, deviation: Floats, weight: Floats, n: int, seed: int
     """Give the bootstrap interval of groups of n units: ``mean`` [g], ``deviation`` and ``weight`` [g, n]."""
     equal = bool(np.ptp(weight, axis=1).max() < 1e-12 / n)
     parts = []
-    for counts in _resamples(n, seed):
+    for counts in resamples(n, seed):
         moved = deviation @ counts.T
         parts.append(moved if equal else moved / (weight @ counts.T))
     low, high = np.quantile(np.concatenate(parts, axis=1), TAILS, axis=1, overwrite_input=True)
     return mean + low, mean + high
 
 
-def _resamples(n: int, seed: int) -> Iterator[Floats]:
+def resamples(n: int, seed: int) -> Iterator[Floats]:
     """Give how often each of n units is drawn in each resample, in blocks of [resamples, n]."""
     digest = hashlib.sha256(f"bootstrap/{seed}/{n}".encode()).digest()
     draw = np.random.default_rng(int.from_bytes(digest[:16], "big"))

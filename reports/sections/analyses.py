@@ -10,7 +10,7 @@ from typing import Any
 from reports import charts, derived, formats
 from reports.drawing import to_svg
 from reports.sections.section import Cell, Column, Figure, Section, Table
-from specs.language.results import AnalysisResult, Results
+from specs.language.results import AnalysisResult, CellFigure, Results
 
 MANY_ROWS = 24
 """From so many rows on, a table that has a chart is folded away below it."""
@@ -49,7 +49,7 @@ def _analysis(analysis: AnalysisResult) -> AnalysisView:
         values = [row[i] for row in analysis.rows if row[i] is not None]
         counts = bool(values) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
         columns.append(Column(name.replace("_", " "), "number" if counts else "text"))
-    rows = [[_cell(value) for value in row] for row in analysis.rows]
+    rows = _pivot_rows(analysis) if analysis.cells else [[_cell(value) for value in row] for row in analysis.rows]
     # What names a pair or a layer stands in the table; claims find it under that name all the same.
     plain = {name: value for name, value in analysis.figures.items() if _is_whole(name)}
     figures = [(name.replace("_", " "), _figure(value)) for name, value in plain.items()]
@@ -115,17 +115,53 @@ def _correlation(analysis: AnalysisResult) -> Figure:
 
 def _pivot(analysis: AnalysisResult) -> Figure | None:
     columns = analysis.columns[1:]
+    rests_on = {(cell.row, cell.column): cell for cell in analysis.cells}
     cells = []
     for row in analysis.rows:
         for column, value in zip(columns, row[1:], strict=True):
             number = None if value is None else _float(value)
             shown = "" if number is None else formats.number(number)
-            tip = f"{row[0]}, {column}: {shown}"
+            found = rests_on.get((str(row[0]), column))
+            tip = f"{row[0]}, {column}: {shown}" + (f" ({_rests_on(found)})" if found is not None else "")
             cells.append({"line": str(row[0]), "column": column, "value": number, "text": shown, "tip": tip})
     values = [_float(value) for row in analysis.rows for value in row[1:] if value is not None]
     lines = [str(row[0]) for row in analysis.rows]
+    titles = analysis.columns[0].split(" \\ ")
+    if _is_drop(analysis):
+        note = "1: no right answer is left; 0: as many as without the edit; blue: more. "
+        note += "An empty cell: the clean model has no right answer that could be lost, or nothing was asked."
+        for cell in cells:
+            cell["text"] = "" if cell["value"] is None else f"{cell['value']:.2f}".replace("-", formats.MINUS)
+        title = "Share of right answers that the edit takes away"
+        return _matrix(analysis, title, cells, lines, columns, (-1, 1), titles, note, both_ways=True)
     domain = (min(0.0, *values), max(values) if len(set(values)) > 1 else max(values) + 1)
-    return _matrix(analysis, "Means", cells, lines, columns, domain, analysis.columns[0].split(" \\ "))
+    return _matrix(analysis, "Means", cells, lines, columns, domain, titles)
+
+
+def _is_drop(analysis: AnalysisResult) -> bool:
+    return any(cell.clean is not None for cell in analysis.cells)
+
+
+def _pivot_rows(analysis: AnalysisResult) -> list[list[Cell]]:
+    """Set out a matrix with what each of its cells rests on."""
+    rests_on = {(cell.row, cell.column): cell for cell in analysis.cells}
+    rows = []
+    for row in analysis.rows:
+        line = [_cell(row[0])]
+        for column, value in zip(analysis.columns[1:], row[1:], strict=True):
+            found = rests_on.get((str(row[0]), column))
+            shown = formats.MISSING if value is None else formats.number(_float(value), 3)
+            line.append(Cell(shown, "" if found is None else _rests_on(found)))
+        rows.append(line)
+    return rows
+
+
+def _rests_on(cell: CellFigure) -> str:
+    """Say what a mean or a drop rests on: its interval, both means of a drop, and the number of questions."""
+    parts = [formats.interval(cell.low, cell.high, 2)]
+    if cell.clean is not None and cell.edited is not None:
+        parts.append(f"from {formats.number(cell.clean, 2)} to {formats.number(cell.edited, 2)}")
+    return ", ".join(part for part in (*parts, f"n {cell.n}") if part)
 
 
 def _overlap(analysis: AnalysisResult) -> Figure | None:
@@ -203,6 +239,8 @@ def _matrix(
     domain: tuple[float, float],
     titles: Sequence[str],
     note: str = "",
+    *,
+    both_ways: bool = False,
 ) -> Figure:
     lines_drawn, columns_drawn = list(lines[: derived.MOST_LINES]), list(columns[: derived.MOST_LINES])
     if len(lines_drawn) < len(lines) or len(columns_drawn) < len(columns):
@@ -211,7 +249,9 @@ def _matrix(
     shown = (titles[1], titles[0]) if len(titles) == 2 else ("", "")
 
     def picture(width: int) -> Any:
-        return derived.heat(kept, lines_drawn, columns_drawn, domain=domain, titles=shown, width=width)
+        return derived.heat(
+            kept, lines_drawn, columns_drawn, domain=domain, titles=shown, width=width, both_ways=both_ways
+        )
 
     return _drawn(analysis, title, picture, note)
 

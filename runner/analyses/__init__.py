@@ -10,9 +10,10 @@ from runner.analyses.overlap import overlap
 from runner.analyses.pivot import pivot
 from runner.analyses.profile import profile
 from runner.analyses.protocol import Analysis, Findings, WholeRanking
+from runner.analyses.rows import rows_read
 from specs.language.words import AnalysisVerb
 
-__all__ = ["ANALYSES", "NOT_BUILT", "Analysis", "Findings", "WholeRanking"]
+__all__ = ["ANALYSES", "NOT_BUILT", "Analysis", "Findings", "WholeRanking", "rows_read"]
 
 ANALYSES: Mapping[AnalysisVerb, Analysis] = {
     "agreement": agreement,

@@ -167,9 +167,15 @@ class Analysis(Block):
         ]
         | None
     ) = Field(default=None, description="Which correlation; spearman if absent (correlation).")
-    rows: Text | None = Field(default=None, description="Column of the rows (pivot).")
-    columns: Text | None = Field(default=None, description="Column of the columns (pivot).")
-    value: MeasureText | None = Field(default=None, description="Measure in the cells (pivot).")
+    rows: Text | None = Field(
+        default=None,
+        description="Column of the rows (pivot): of a prompt (relation, language, ...), an attribute, a sweep, edited, "
+        "condition, role, or asked: what the question is about, of the kind that is edited (relation or entity).",
+    )
+    columns: Text | None = Field(default=None, description="Column of the columns, as for `rows` (pivot).")
+    value: MeasureText | None = Field(
+        default=None, description="Measure in the cells (pivot); accuracy_drop@n follows from accuracy@n."
+    )
     slices: Text | None = Field(default=None, description="The intervention with the slices (cumulativity).")
     between: Annotated[list[Annotated[Outcome, word("outcome", Outcome)]], Field(min_length=2, max_length=2)] | None = (
         Field(default=None, description="The two outcomes compared (difference).")

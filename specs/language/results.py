@@ -469,6 +469,25 @@ class InterventionResult(Record):
     """Why it was not run: such as that no neuron passed the filter of what it edits."""
 
 
+class CellFigure(Record):
+    """One cell of a pivot: a mean over its questions, or a drop from the clean mean."""
+
+    row: str
+    column: str
+    n: int
+    """Number of questions."""
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    """Bootstrap interval, 95 percent, over questions."""
+    clean: float | None = None
+    """Of a drop: the mean without the edit ..."""
+    edited: float | None = None
+    """... and with it."""
+    reason: str = ""
+    """Why there is no value."""
+
+
 class AnalysisResult(Record):
     """What an analysis derived: a table, and a sentence."""
 
@@ -479,6 +498,8 @@ class AnalysisResult(Record):
     rows: list[list[str | float | int | bool | None]]
     sentence: str = ""
     figures: dict[str, float] = Field(default_factory=dict)
+    cells: list[CellFigure] = Field(default_factory=list)
+    """Of a pivot, what each of its cells rests on."""
 
 
 class ClaimResult(Record):

@@ -20,7 +20,7 @@ from specs.language.experiment import (
 from specs.language.facts import COLUMNS
 from specs.language.meaning.naming import KINDS, Path, choose
 from specs.language.meaning.scope import Scope
-from specs.language.meaning.sweeps import sweeps_of
+from specs.language.meaning.sweeps import measures_of, sweeps_of
 from specs.language.references import PROPERTIES, looks_like_address
 from specs.language.scalars import suggest
 from specs.language.shipped import PLACEHOLDERS, TEMPLATES
@@ -297,7 +297,7 @@ def check_analyses(scope: Scope) -> None:
 
 def _check_pivot(scope: Scope, spec: Analysis, sweeps: Mapping[str, Sequence[float | str]], path: Path) -> None:
     """A cell of a pivot is a mean of numbers that were measured, under one edit."""
-    measures = scope.experiment.interventions[str(spec.pivot)].measure
+    measures = measures_of(scope.experiment.interventions[str(spec.pivot)])
     if spec.value is not None and spec.value not in measures:
         scope.tell(f"{spec.pivot} does not measure '{spec.value}'; it measures {', '.join(measures)}", *path, "value")
     elif spec.value is not None and spec.value.startswith("text@"):

@@ -33,8 +33,8 @@ def table_schema(axes: Axes, measures: Sequence[str]) -> pa.Schema:
 
     ``purpose`` is ``score``, or ``tune`` for questions on which a value of a sweep was chosen: they are in no mean. In
     rows that are scored the sweep's column then holds the chosen value. A sweep is a number column if all its values
-    are numbers. A measure is a number (``text@n``: a text) or
-    null with its reason in ``reasons``. ``scores`` holds every accepted answer with its log probability in
+    are numbers. A measure is a number (``text@n``: a text) or null with its reason in ``reasons``. ``attributes`` are
+    those of the entity and of the fact, as text. ``scores`` holds every accepted answer with its log probability in
     nats (``-inf`` where the number format has no smaller one) and the worst rank along its tokens. Raises
     ValueError for a sweep or a measure whose name is a fixed column.
     """
@@ -53,6 +53,7 @@ def table_schema(axes: Axes, measures: Sequence[str]) -> pa.Schema:
         ("prompt_id", pa.int64()),
         ("prompt", text),
         *((column, text) for column in ("entity", "variant", "relation", "phrasing", "language", "template", "part")),
+        ("attributes", pa.map_(text, text)),
         ("answers", pa.list_(text)),
         ("known", pa.bool_()),
     ]
@@ -125,6 +126,7 @@ class LongTable:
             "language": asked.language,
             "template": asked.template,
             "part": asked.part,
+            "attributes": [(name, _as_text(value)) for name, value in asked.columns.items()],
             "answers": list(asked.answers),
             "known": row.known,
             "scores": [

@@ -22,9 +22,10 @@ def build(results: Results) -> Section | None:
         Column("rows", "number"),
         Column("entities", "number", "taken"),
         Column("facts", "number", "taken"),
+        *([Column("describes", "number", "facts of others")] if any(t.described for t in results.tables) else []),
         Column("relations"),
     ]
-    rows = []
+    rows: list[list[Cell]] = []
     for table in results.tables:
         named = ", ".join(table.relations[:MOST_NAMED])
         more = len(table.relations) - MOST_NAMED
@@ -35,6 +36,7 @@ def build(results: Results) -> Section | None:
                 Cell(formats.whole(table.rows)),
                 Cell(formats.whole(table.entities)),
                 Cell(formats.whole(table.facts)),
+                *([Cell(formats.whole(table.described))] if len(columns) > 6 else []),
                 Cell(formats.visible(named), f"and {more} more" if more > 0 else ""),
             ]
         )

@@ -77,6 +77,8 @@ def resolved_hash(experiment: Experiment) -> str:
     for relation in plain.get("relations", {}).values():
         if "answers" in relation:
             relation["answers"] = dict(sorted(relation["answers"].items()))
+        for name, values in relation.get("attributes", {}).items():
+            relation["attributes"][name] = dict(sorted(values.items()))
     for block, field in NAMED_BY_PATH:
         for definition in plain.get(block, {}).values():
             if isinstance(definition, dict) and isinstance(definition.get(field), str):

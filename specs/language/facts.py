@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 COLUMNS = ("entity", "variant", "relation", "phrasing", "language", "template", "part")
-"""Columns of every prompt; the entity's attributes are further ones."""
+"""Columns of every prompt; attributes of the entity and of the fact are further ones."""
 ANYBODY = "all"
 """The owner of the one ranking of `by: []`."""
 DEFAULT_LANGUAGE = "en"
@@ -65,7 +65,8 @@ class PromptText:
     ``spans``: first character of each mention of ``entity_name`` and the one after its last. ``entity`` is
     the id whose question it is; ``entity_name`` is what stands in the text, another name after
     :func:`with_name`. ``template`` is the index, as text, of the wording among those of its kind. ``columns``
-    holds the entity's attributes. With a ``chat``, ``text`` is what the user says in it.
+    holds the attributes of the entity and, of a question, those of the fact. With a ``chat``, ``text`` is what the
+    user says in it.
     """
 
     text: str
@@ -436,9 +437,18 @@ def _render(experiment: Experiment, wording: _Wording) -> PromptText:
         part=wording.part,
         answers=wording.answers,
         given=wording.given,
-        columns=dict(experiment.entities[wording.entity].attributes) if wording.entity is not None else {},
+        columns=_attributes(experiment, wording.entity, wording.relation),
         chat=_chat(experiment.model.chat if wording.chat is None else wording.chat),
     )
+
+
+def _attributes(experiment: Experiment, entity: str | None, relation: str | None) -> dict[str, str | float]:
+    """Give the attributes of an entity, and of the fact where there is one."""
+    if entity is None:
+        return {}
+    of_facts = experiment.relations[relation].attributes if relation is not None else {}
+    own = {name: values[entity] for name, values in of_facts.items() if entity in values}
+    return {**experiment.entities[entity].attributes, **own}
 
 
 def _chat(chat: Chat | bool) -> Chat | None:

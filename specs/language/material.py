@@ -105,14 +105,17 @@ class DataFile(Block):
     from_: Text = Field(
         alias="from",
         description="PopQA, LRE, known_1000, or a .csv, .tsv, .json or .jsonl table with columns entity, name, "
-        "relation, answer, prompt, language and attributes; or a folder of such files. Relative to the spec.",
+        "relation, answer, prompt, prompt_LABEL (another phrasing), language and attributes; or a folder of such "
+        "files. Relative to the spec.",
     )
     relations: SomeTexts | None = Field(default=None, description="Which relations to take; all if absent.")
     columns: dict[Text, Text] = Field(default_factory=dict, description="Our word: their column.")
     where: Conditions = Field(
         default_factory=list, description="Which rows; `questions` is how many relations the entity is asked."
     )
-    unique: Text | None = Field(default=None, description="Keep the first row of each value of this column.")
+    unique: Text | None = Field(
+        default=None, description="Keep the first row of each value of this column, within each relation."
+    )
     order: Text | None = Field(default=None, description="Sort by this column; a leading - reverses.")
     limit: Whole | None = Field(default=None, ge=1, description="At most this many entities, each with all its rows.")
     language: Text | None = Field(default=None, description="The file is a translation into this language.")
@@ -161,6 +164,7 @@ class Translation(Block):
 
     prompt: SomeTexts = Field(description="The question in this language.")
     answers: dict[Text, Answers] = Field(default_factory=dict, description="Entity: accepted answers.")
+    phrasings: dict[Text, SomeTexts] = Field(default_factory=dict, description="Label: other wordings.")
 
 
 class Relation(Block):
@@ -172,6 +176,10 @@ class Relation(Block):
     answers: dict[Text, Answers] = Field(default_factory=dict, description="Entity: accepted answers.")
     given: Text | None = Field(default=None, description="The answer has begun with this; the rest is scored.")
     phrasings: dict[Text, SomeTexts] = Field(default_factory=dict, description="Label: other wordings.")
+    attributes: dict[Text, dict[Text, NumberOrText]] = Field(
+        default_factory=dict,
+        description="Column: entity: what is known of the fact (its frequency), used in by, where, analyses.",
+    )
     translations: dict[Text, Translation] = Field(default_factory=dict, description="Language: translation.")
 
 

@@ -56,6 +56,8 @@ class ImportedTable(Record):
     relations: list[str]
     facts: int
     """Questions with an answer: pairs of entity and relation."""
+    described: int = 0
+    """Facts of other tables that its rows say something about."""
 
 
 class ChatFrame(Record):

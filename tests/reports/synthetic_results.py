@@ -471,7 +471,18 @@ def results(
                 entities=4,
                 relations=[*RELATIONS, "capital"],
                 facts=32,
-            )
+            ),
+            ImportedTable(
+                name="counts",
+                file="data/counts.csv",
+                kind="table",
+                sha256="cd" * 32,
+                rows=40,
+                entities=0,
+                relations=[],
+                facts=0,
+                described=32,
+            ),
         ],
         chats=[
             ChatFrame(

@@ -303,6 +303,7 @@ def sample_rows(n: int = 10) -> Sequence[Row]:
                 entity="trump",
                 relation="wife",
                 answers=("Melania",),
+                columns={"party": "R", "frequency": 12.0},
             ),
             observation=Observation(answers=(AnswerScore("Melania", (-0.5, -math.inf), (1, 9000)),)),
             known=True,

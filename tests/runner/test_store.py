@@ -75,6 +75,7 @@ def test_the_long_table_has_a_column_for_every_sweep_and_measure(tmp_path: Path)
     assert row["knowledge_score"] == 0.5 and row["answer_probability"] is None
     assert dict(row["reasons"]) == {"answer_probability": "the prompt has no answer"}
     assert row["scores"] == [{"text": "Melania", "log_probability": -np.inf, "worst_rank": 9000}]
+    assert dict(row["attributes"]) == {"party": "R", "frequency": "12"}
     assert row["answers"] == ["Melania"] and row["text@12"] == " Mela\nnia"
 
 

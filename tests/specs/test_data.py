@@ -185,11 +185,16 @@ def test_a_folder_of_lre_relations(tmp_path: Path) -> None:
     assert list(spec.entities) == ["nursing"]
 
 
-def test_unique_keeps_the_first_row_of_each_entity(tmp_path: Path) -> None:
-    lre(tmp_path / "lre", "mother", "person", ["The mother of {} is"], [], ("Ada", "Anne"), ("Leo", "Caterina"))
+def test_unique_keeps_the_first_row_of_each_entity_in_each_relation(tmp_path: Path) -> None:
+    samples = ("Ada", "Anne"), ("Leo", "Caterina"), ("Ada", "Annabella")
+    lre(tmp_path / "lre", "mother", "person", ["The mother of {} is"], [], *samples)
     lre(tmp_path / "lre", "work", "person", ["{} works as a"], [], ("Ada", "programmer"), ("Bach", "composer"))
     spec = experiment(tmp_path, "{lre: {from: lre, unique: entity}}")
-    assert {k: set(r.answers) for k, r in spec.relations.items()} == {"mother": {"Ada", "Leo"}, "work": {"Bach"}}
+    assert {k: r.answers for k, r in spec.relations.items()} == {
+        "mother": {"Ada": ["Anne"], "Leo": ["Caterina"]},
+        "work": {"Ada": ["programmer"], "Bach": ["composer"]},
+    }
+    assert experiment(tmp_path, "{lre: lre}").relations["mother"].answers["Ada"] == ["Anne", "Annabella"]
 
 
 def test_known_1000_asks_each_relation_in_its_commonest_words(tmp_path: Path) -> None:
@@ -355,8 +360,8 @@ BAD = [
     ("a.csv", "who,relation,answer\nx,y,z\n", "there is no column 'entity'; say which it is: `columns: {entity: "
      "THEIRS}`. There are who, relation, answer", 1),
     ("a.csv", "entity,answer\nx,z\n", "there are answers and no column 'relation'. There are entity, answer", 1),
-    ("a.csv", "entity,relation,frequency\nx,y,3\n", "there are relations and no column 'answer': attributes of a "
-     "single fact are not built yet. There are entity, relation, frequency", 1),
+    ("a.csv", "entity,relation,prompt_zs\nx,y,3\n", "there are relations, no column 'answer', and no column that says "
+     "something about a fact. There are entity, relation, prompt_zs", 1),
     ("a.jsonl", '{"entity": "x", "relation": "y", "answer": "z"}\n{"entity": \n', "this line is not JSON: "
      "Expecting value: line 1 column 12 (char 11)", 2),
     ("a.jsonl", "[1]\n", "a row is one {...} on a line", 1),
@@ -407,13 +412,108 @@ def test_a_missing_file_and_a_missing_question_are_told_with_a_remedy(tmp_path: 
     assert told.startswith("'capital' of 'a' has no question") and "relations: {capital: {prompt:" in told
 
 
-def test_a_column_that_differs_within_an_entity_is_no_attribute_and_that_is_said(tmp_path: Path) -> None:
-    text = "entity,relation,answer,prompt,hard\nx,a,1,a of {{ entity }},yes\nx,b,2,b of {{ entity }},no\n"
+def test_a_column_that_differs_within_a_fact_is_no_attribute_and_that_is_said(tmp_path: Path) -> None:
+    text = "entity,relation,answer,prompt,hard\nx,a,1,a of {{ entity }},yes\nx,a,2,a of {{ entity }},no\n"
     (tmp_path / "a.csv").write_text(text, encoding="utf-8")
     made = loaded(tmp_path, "{a: a.csv}")
     assert made.cells[0].experiment.entities["x"].attributes == {}
-    assert any("'hard' differs between the rows of one entity (lines 2 and 3 of" in w.message for w in made.warnings)
+    assert made.cells[0].experiment.relations["a"].attributes == {}
+    assert any("'hard' differs between the rows of one fact (lines 2 and 3 of" in w.message for w in made.warnings)
     assert set(experiment(tmp_path, "{a: {from: a.csv, where: hard = yes}}").relations) == {"a"}
+
+
+# -- attributes of facts
+
+COUNTS = "entity,relation,frequency\njapan,capital,900\nFrance,capital,1200\njapan,currency,7\nitaly,capital,5\n"
+
+
+@pytest.mark.parametrize("data", ["{own: own.csv, counts: counts.csv}", "{counts: counts.csv, own: own.csv}"])
+def test_a_table_of_counts_describes_facts_of_another_table(tmp_path: Path, data: str) -> None:
+    (tmp_path / "own.csv").write_text(OWN, encoding="utf-8")
+    (tmp_path / "counts.csv").write_text(COUNTS, encoding="utf-8")
+    made = loaded(tmp_path, data)
+    spec = made.cells[0].experiment
+    assert spec.relations["capital"].attributes == {"frequency": {"japan": 900.0, "france": 1200.0}}
+    assert spec.relations["currency"].attributes == {"frequency": {"japan": 7.0}}
+    assert "frequency" not in spec.entities["japan"].attributes and "italy" not in spec.entities
+    found = {(p.relation, p.entity): p.columns.get("frequency") for p in prompt_set(spec, "facts")}
+    assert found[("capital", "japan")] == 900.0 and found[("currency", "japan")] == 7.0
+    assert found[("author", "novel")] is None
+    (record,) = [i for i in made.cells[0].imports if i.record.name == "counts"]
+    assert record.record.described == 3
+    assert [item.what for item in record.left_out] == [
+        f"1 of 4 rows, first capital/italy ({tmp_path / 'counts.csv'}:5:1)"
+    ]
+
+
+def test_attributes_of_facts_are_in_the_resolved_spec_and_its_hash(tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text(OWN, encoding="utf-8")
+    (tmp_path / "counts.csv").write_text(COUNTS, encoding="utf-8")
+    first = loaded(tmp_path, "{own: own.csv, counts: counts.csv}").cells[0]
+    (tmp_path / "again.yaml").write_text(to_yaml(first.experiment), encoding="utf-8")
+    again = load(tmp_path / "again.yaml").cells[0]
+    assert again.hash == first.hash and again.experiment.relations == first.experiment.relations
+    assert loaded(tmp_path, "{own: own.csv}").cells[0].hash != first.hash
+
+
+def test_a_column_that_differs_between_the_relations_of_an_entity_is_one_of_facts(tmp_path: Path) -> None:
+    text = "entity,relation,answer,prompt,count\nx,a,1,a of {{ entity }},30\nx,b,2,b of {{ entity }},4\n"
+    (tmp_path / "a.csv").write_text(text, encoding="utf-8")
+    rest = "prompts: {rare: {relations: all, where: count < 10}}\n"
+    spec = experiment(tmp_path, "{a: a.csv}", rest)
+    assert spec.entities["x"].attributes == {}
+    assert {k: r.attributes for k, r in spec.relations.items()} == {
+        "a": {"count": {"x": 30.0}},
+        "b": {"count": {"x": 4.0}},
+    }
+    assert [p.text for p in prompt_set(spec, "rare")] == ["b of x"]
+
+
+def test_counts_that_disagree_or_are_about_nobody_are_told(tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text(OWN, encoding="utf-8")
+    (tmp_path / "counts.csv").write_text(COUNTS + "japan,capital,901\n", encoding="utf-8")
+    (told,) = messages(tmp_path, "{own: own.csv, counts: counts.csv}")
+    assert told.startswith("'frequency' is given twice for one fact, and differently (lines 2 and 6 of")
+    (tmp_path / "counts.csv").write_text("entity,relation,frequency\nrome,mayor,3\n", encoding="utf-8")
+    (told,) = messages(tmp_path, "{own: own.csv, counts: counts.csv}")
+    assert told == "no row is about a fact of this spec; the first is about mayor/rome"
+
+
+WRITTEN = [
+    ("{kind: {japan: x}}", "'kind' is an attribute of entities, and here one of facts", "relations.capital.attributes"),
+    ("{part: {japan: x}}", "'part' is a column that every prompt has", "relations.capital.attributes"),
+    ("{n: {jappan: 1}}", "'jappan' is not an entity; did you mean 'japan'?", "relations.capital.attributes"),
+    ("{n: {novel: 1}}", "'capital' has no answer for 'novel', so there is no such fact", "relations.capital"),
+]
+
+
+@pytest.mark.parametrize(("written", "message", "path"), WRITTEN)
+def test_a_wrong_attribute_of_a_fact_is_told_at_its_place(
+    tmp_path: Path, written: str, message: str, path: str
+) -> None:
+    (tmp_path / "own.csv").write_text(OWN, encoding="utf-8")
+    rest = f'relations: {{capital: {{prompt: "The capital of {{{{ entity }}}} is", attributes: {written}}}}}\n'
+    (problem,) = problems(tmp_path, "{own: own.csv}", rest)
+    assert problem.message.startswith(message) and problem.path.startswith(path)
+
+
+def test_a_column_of_a_phrasing_gives_the_relation_other_words(tmp_path: Path) -> None:
+    text = (
+        "entity,relation,answer,prompt,prompt_zs,language\n"
+        "x,a,1,a of {{ entity }},of {{ entity }} the a is,\n"
+        "y,a,2,,,\n"
+        "x,a,eins,a von {{ entity }},von {{ entity }} a,de\n"
+    )
+    (tmp_path / "a.csv").write_text(text, encoding="utf-8")
+    made = load_unbuilt(tmp_path, "{a: a.csv}").relations["a"]
+    assert made.phrasings == {"zs": ["of {{ entity }} the a is"]} and made.attributes == {}
+    assert made.translations["de"].phrasings == {"zs": ["von {{ entity }} a"]}
+
+
+def load_unbuilt(folder: Path, data: str) -> Experiment:
+    path = folder / "spec.yaml"
+    path.write_text(f"{HEAD}data: {data}\n", encoding="utf-8")
+    return load(path, check_built=False).cells[0].experiment
 
 
 def test_a_column_with_the_name_of_a_prompt_column_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""Choose rows: `relations`, then `where`, `order` and `unique`, in this order; `limit` counts entities."""
+"""Choose rows: `relations`, then `where`, `order` and `unique`, in this order; `limit` counts entities.
+
+`unique` is within each relation: a person who is asked for a mother and for a father is no duplicate.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +67,7 @@ def choose(tables: Sequence[Table], spec: DataFile, tell: Tell) -> list[Row]:
         first: dict[Any, Row] = {}
         for row in rows:
             found = value(row, spec.unique)
-            first.setdefault(tuple(found) if isinstance(found, list) else found, row)
+            first.setdefault((row.relation, tuple(found) if isinstance(found, list) else found), row)
         rows = list(first.values())
     return rows
 

@@ -55,6 +55,7 @@ def import_data(root: MappingNode, reader: FileReader) -> tuple[MappingNode, lis
     made = _Material(root)
     records: list[ImportedTable] = []
     wrong = False
+    of_facts: dict[str, tuple[list[Row], Tell]] = {}
     for name, node in blocks.entries.items():
         if is_null(node):
             continue
@@ -63,17 +64,28 @@ def import_data(root: MappingNode, reader: FileReader) -> tuple[MappingNode, lis
         except ValidationError:
             wrong = True
             continue
-        found = _read(name, spec, node, reader, made)
+        found = _read(name, spec, node, reader, made, of_facts)
         if found is not None:
             records.append(found)
     if not wrong:
+        # Facts are told apart from what is said of them, so that the order of tables does not matter.
+        for name, (rows, tell) in of_facts.items():
+            number = made.describe_facts(name, rows, tell)
+            records = [r.model_copy(update={"described": number}) if r.name == name else r for r in records]
         made.finish()
         root = made.root
     return root, made.problems, [Import(record, tuple(made.left_out.get(record.name, ()))) for record in records]
 
 
-def _read(name: str, spec: DataFile, node: Node, reader: FileReader, made: _Material) -> ImportedTable | None:
-    """Read one data block into the material."""
+def _read(
+    name: str,
+    spec: DataFile,
+    node: Node,
+    reader: FileReader,
+    made: _Material,
+    of_facts: dict[str, tuple[list[Row], Tell]],
+) -> ImportedTable | None:
+    """Read one data block into the material; rows that describe facts of other tables go to ``of_facts``."""
     before = len(made.problems)
 
     def tell(message: str, *path: str | int, severity: str = "error") -> None:
@@ -107,7 +119,10 @@ def _read(name: str, spec: DataFile, node: Node, reader: FileReader, made: _Mate
     if not rows:
         tell("no row is left by the choices made here")
         return None
-    made.add(name, spec, tables, rows, tell)
+    describing = [row for row in rows if row.table.of_facts]
+    if describing:
+        of_facts[name] = describing, tell
+    made.add(name, spec, tables, [row for row in rows if not row.table.of_facts], tell)
     relations = dict.fromkeys(made.relation_ids[row.relation] for row in made.last if row.relation is not None)
     return ImportedTable(
         name=name,
@@ -148,7 +163,8 @@ class _Relation:
     """Whether its file is somebody else's, so that the user cannot be asked to mend an answer."""
     answers: dict[str | None, dict[str, dict[str, ScalarNode]]] = field(default_factory=dict)
     prompts: dict[str | None, list[str]] = field(default_factory=dict)
-    phrasings: dict[str, list[str]] = field(default_factory=dict)
+    phrasings: dict[str | None, dict[str, list[str]]] = field(default_factory=dict)
+    attributes: dict[str, dict[str, ScalarNode]] = field(default_factory=dict)
 
 
 class _Material:
@@ -192,10 +208,15 @@ class _Material:
         for row in rows:
             by_entity.setdefault(row.identity, []).append(row)
         varying = _varying(by_entity.values())
-        for column, (one, other) in varying.items():
+        by_fact: dict[Hashable, list[Row]] = {}
+        for row in rows:
+            by_fact.setdefault((row.identity, row.relation), []).append(row)
+        within = _varying(by_fact.values())
+        of_facts = [column for column in varying if column not in within]
+        for column, (one, other) in within.items():
             tell(
-                f"'{column}' differs between the rows of one entity (lines {one.line} and {other.line} of "
-                f"{one.table.called}), so it says nothing about the entity and is not taken as an attribute",
+                f"'{column}' differs between the rows of one fact (lines {one.line} and {other.line} of "
+                f"{one.table.called}), so it says nothing about it and is not taken as an attribute",
                 severity="warning",
             )
         left_out: list[LeftOut] = []
@@ -215,17 +236,18 @@ class _Material:
             self.ids[identity] = key
             self._take_entity(key, members, spec, varying, place)
             for row in members:
-                self._take_fact(key, row, spec, place, table)
+                self._take_fact(key, row, spec, place, table, of_facts)
             self.last += members
         for source in tables:
             for (relation, language), prompts in source.wordings.items():
                 key = self.relation_ids.get(relation, "")
                 if key in self.relations:
                     self.relations[key].prompts.setdefault(_plain_language(language or spec.language), prompts)
-            for relation, phrasings in source.phrasings.items():
+            for (relation, language), phrasings in source.phrasings.items():
                 key = self.relation_ids.get(relation, "")
                 if key in self.relations:
-                    self.relations[key].phrasings.update(phrasings)
+                    own = _plain_language(language or spec.language)
+                    self.relations[key].phrasings.setdefault(own, {}).update(phrasings)
         if left_out:
             n = len(left_out)
             whose = "1 entity has" if n == 1 else f"{n:,} entities have"
@@ -280,11 +302,11 @@ class _Material:
             for column in row.table.attributes:
                 value = row.value(column)
                 if value is not None and column not in varying:
-                    text = str(value)
-                    number = isinstance(value, (int, float)) or looks_like_number(text)
-                    entity.attributes.setdefault(column, ScalarNode(text, not number, row.origin))
+                    entity.attributes.setdefault(column, _value_node(value, row))
 
-    def _take_fact(self, key: str, row: Row, spec: DataFile, place: Origin, table: str) -> None:
+    def _take_fact(
+        self, key: str, row: Row, spec: DataFile, place: Origin, table: str, of_facts: Iterable[str]
+    ) -> None:
         if row.relation is None:
             return
         relation = self._relation_id(row.relation)
@@ -300,6 +322,64 @@ class _Material:
             return
         for answer in found:
             answers.setdefault(answer, ScalarNode(answer, True, row.origin))
+        for column in of_facts:
+            value = row.value(column)
+            if value is not None:
+                self.relations[relation].attributes.setdefault(column, {}).setdefault(key, _value_node(value, row))
+
+    def describe_facts(self, table: str, rows: list[Row], tell: Tell) -> int:
+        """Add to facts what rows say of them; give of how many. Rows about facts that are not asked are left out.
+
+        Rows are joined by relation and by the entity's id or, if no id is meant, by its name.
+        """
+        named: dict[str, str] = {}
+        for key, entity in self.entities.items():
+            for name in (*_names_of(entity.node or entity.names.get(None)), *(n.text for n in entity.names.values())):
+                named.setdefault(name, key)
+        described: set[tuple[str, str]] = set()
+        absent: list[Row] = []
+        unequal: dict[str, tuple[Row, Row]] = {}
+        given: dict[tuple[str, str, str], Row] = {}
+        for row in rows:
+            who = str(row.identity)
+            key = who if who in self.entities else named.get(who, named.get(row.name, ""))
+            relation = self._relation_id(row.relation) if row.relation in self.relation_ids else str(row.relation)
+            if not key or not self._is_asked(relation, key):
+                absent.append(row)
+                continue
+            described.add((relation, key))
+            if relation not in self.relations:
+                node = self._written("relations")[relation]
+                self.relations[relation] = _Relation(node, node.origin, table, False)
+            for column in row.table.attributes:
+                value = row.value(column)
+                if value is None:
+                    continue
+                first = given.setdefault((column, relation, key), row)
+                if first.value(column) != value:
+                    unequal.setdefault(column, (first, row))
+                self.relations[relation].attributes.setdefault(column, {}).setdefault(key, _value_node(value, row))
+        for column, (one, other) in unequal.items():
+            tell(
+                f"'{column}' is given twice for one fact, and differently (lines {one.line} and {other.line} of "
+                f"{one.table.called}); keep one"
+            )
+        if absent:
+            first = absent[0]
+            what = f"{len(absent):,} of {len(rows):,} rows, first {first.relation}/{first.identity} ({first.origin})"
+            reason = "they are about facts that nobody is asked here"
+            self.left_out.setdefault(table, []).append(LeftOut(what=what, reason=reason, where=f"data.{table}"))
+        if not described:
+            tell(f"no row is about a fact of this spec; the first is about {absent[0].relation}/{absent[0].identity}")
+        return len(described)
+
+    def _is_asked(self, relation: str, entity: str) -> bool:
+        """Say whether an entity has an answer in a relation, from a table or as it is written."""
+        if relation in self.relations and entity in self.relations[relation].answers.get(None, {}):
+            return True
+        node = self._written("relations").get(relation)
+        answers = node.entries.get("answers") if isinstance(node, MappingNode) else None
+        return isinstance(answers, MappingNode) and entity in answers.entries
 
     # -- the tree
 
@@ -331,7 +411,8 @@ class _Material:
         bodies = _relation_node(relation).entries.get("prompt")
         nodes = bodies.items if isinstance(bodies, SequenceNode) else (bodies,)
         texts = [re.sub(r"\{\{.*?\}\}", "\0", node.text) for node in nodes if isinstance(node, ScalarNode)]
-        texts += [re.sub(r"\{\{.*?\}\}", "\0", text) for wordings in relation.phrasings.values() for text in wordings]
+        own = relation.phrasings.get(None, {}).values()
+        texts += [re.sub(r"\{\{.*?\}\}", "\0", text) for wordings in own for text in wordings]
         every = dict.fromkeys(answer for accepted in answers.values() for answer in accepted)
         told = [answer for answer in every if any(stands_in(answer, text) for text in texts)]
         if len(told) > 1 and len(told) == len(every):
@@ -358,6 +439,12 @@ def _key(name: str, origin: Origin) -> ScalarNode:
     return ScalarNode(name, True, origin)
 
 
+def _value_node(value: Any, row: Row) -> ScalarNode:
+    """Write the value of an attribute: a number without quotes."""
+    text = str(value)
+    return ScalarNode(text, not (isinstance(value, (int, float)) or looks_like_number(text)), row.origin)
+
+
 def _language(row: Row, spec: DataFile) -> str | None:
     return _plain_language(row.language or spec.language)
 
@@ -367,7 +454,7 @@ def _plain_language(language: str | None) -> str | None:
     return None if language == DEFAULT_LANGUAGE else language
 
 
-def _names_of(node: Node) -> list[str]:
+def _names_of(node: Node | None) -> list[str]:
     """List the forms of a written entity's name."""
     if isinstance(node, ScalarNode):
         return [node.text]
@@ -382,7 +469,7 @@ def _names_of(node: Node) -> list[str]:
 
 
 def _varying(entities: Iterable[list[Row]]) -> dict[str, tuple[Row, Row]]:
-    """Find the columns that differ between rows of one entity, each with two such rows."""
+    """Find the columns that differ between rows that belong together, each with two such rows."""
     found: dict[str, tuple[Row, Row]] = {}
     for members in entities:
         for column in members[0].table.attributes if len(members) > 1 else ():
@@ -451,7 +538,13 @@ def _relation_node(relation: _Relation) -> MappingNode:
     if own and ("prompt" not in node.entries or is_null(node.entries["prompt"])):
         node = _with(node, "prompt", _texts(own, relation.origin))
     node = _joined(node, "answers", _answer_nodes(relation.answers.get(None, {})))
-    node = _joined(node, "phrasings", {k: _texts(v, relation.origin) for k, v in relation.phrasings.items()})
+    node = _joined(node, "phrasings", _phrasing_nodes(relation, None))
+    attributes = node.entries.get("attributes")
+    for column, values in relation.attributes.items():
+        whole = attributes if isinstance(attributes, MappingNode) else MappingNode({}, {}, relation.origin)
+        attributes = _joined(whole, column, dict(values))
+    if relation.attributes and isinstance(attributes, MappingNode):
+        node = _with(node, "attributes", attributes)
     for language, answers in relation.answers.items():
         if language is None:
             continue
@@ -461,9 +554,14 @@ def _relation_node(relation: _Relation) -> MappingNode:
         if language in relation.prompts and "prompt" not in one.entries:
             one = _with(one, "prompt", _texts(relation.prompts[language], relation.origin))
         one = _joined(one, "answers", _answer_nodes(answers))
+        one = _joined(one, "phrasings", _phrasing_nodes(relation, language))
         whole = held if isinstance(held, MappingNode) else MappingNode({}, {}, relation.origin)
         node = _with(node, "translations", _with(whole, language, one))
     return node
+
+
+def _phrasing_nodes(relation: _Relation, language: str | None) -> dict[str, Node]:
+    return {label: _texts(texts, relation.origin) for label, texts in relation.phrasings.get(language, {}).items()}
 
 
 def _answer_nodes(answers: dict[str, dict[str, ScalarNode]]) -> dict[str, Node]:

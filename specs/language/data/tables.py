@@ -24,6 +24,8 @@ __all__ = ["OURS", "Row", "Table", "read_folder", "read_table"]
 
 OURS = ("entity", "name", "relation", "answer", "prompt", "language")
 """Columns that have a meaning; all others are attributes."""
+PHRASING = "prompt_"
+"""A column `prompt_zs` holds the relation's question in the phrasing `zs`."""
 POPQA = {"name": "subj", "relation": "prop", "answer": "possible_answers", "prompt": "question", "popularity": "s_pop"}
 POPQA_IDS = ("subj_id", "s_uri")
 KNOWN_1000 = {"name": "subject", "relation": "relation_id", "answer": "attribute", "prompt": "prompt"}
@@ -89,7 +91,10 @@ class Table:
     rows: list[Row] = field(default_factory=list)
     wordings: dict[tuple[str, str | None], list[str]] = field(default_factory=dict)
     """(relation, language): its questions, as templates."""
-    phrasings: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    phrasings: dict[tuple[str, str | None], dict[str, list[str]]] = field(default_factory=dict)
+    """(relation, language): label, and its questions."""
+    of_facts: bool = False
+    """Whether its rows say something about facts that other tables bring, and ask nothing themselves."""
     text: str = ""
     problems: list[Problem] = field(default_factory=list)
 
@@ -281,7 +286,7 @@ def _lre(table: Table, document: dict[str, Any], columns: Mapping[str, str]) -> 
         table.wordings[(relation, None)] = slots
     others = [str(t).replace("{}", SLOT) for t in document.get("prompt_templates_zs") or ()]
     if others:
-        table.phrasings[relation] = {"zs": others}
+        table.phrasings[(relation, None)] = {"zs": others}
     samples = document["samples"]
     lines = _lines_of(table.text, "subject")
     for n, sample in enumerate(samples if isinstance(samples, list) else ()):
@@ -315,12 +320,14 @@ def _fill(table: Table, records: list[Record], columns: Mapping[str, str]) -> No
     special = {their for our, their in theirs.items() if our in OURS}
     renamed = {their: our for their, our in ours.items() if our not in OURS}
     table.columns = tuple(dict.fromkeys((*theirs, *known)))
+    labels = [key for key in known if table.kind == "table" and _is_phrasing(key) and key not in renamed]
     if table.kind == "table":
-        plain = [key for key in known if key not in special and key not in renamed]
+        plain = [key for key in known if key not in special and key not in renamed and key not in labels]
         table.attributes = (*renamed.values(), *plain)
     else:
         table.attributes = tuple(renamed.values())
     prompts: dict[tuple[str, str | None], Counter[str]] = {}
+    others: dict[tuple[str, str | None], dict[str, Counter[str]]] = {}
 
     def cell(record: dict[str, Any], our: str) -> str:
         return _text(record.get(theirs[our])) if our in theirs else ""
@@ -351,10 +358,21 @@ def _fill(table: Table, records: list[Record], columns: Mapping[str, str]) -> No
         template = _template(cell(record, "prompt"), name)
         if relation is not None and template is not None:
             prompts.setdefault((relation, language), Counter())[template] += 1
-    for key, counts in prompts.items():
-        # where each row has its own question, the one that is asked most often stands for the relation
-        own = table.kind == "table" and all(SLOT in t for t in counts)
-        table.wordings[key] = list(counts) if own and len(counts) <= 8 else [counts.most_common(1)[0][0]]
+        for key in labels:
+            template = _template(_text(record.get(key)), name)
+            if relation is not None and template is not None:
+                by_label = others.setdefault((relation, language), {})
+                by_label.setdefault(key.removeprefix(PHRASING), Counter())[template] += 1
+    for place, counts in prompts.items():
+        table.wordings[place] = _commonest(table, counts)
+    for place, by_label in others.items():
+        table.phrasings[place] = {label: _commonest(table, counts) for label, counts in by_label.items()}
+
+
+def _commonest(table: Table, counts: Counter[str]) -> list[str]:
+    """Give the questions of a relation; where each row has its own, the one that is asked most often."""
+    own = table.kind == "table" and all(SLOT in t for t in counts)
+    return list(counts) if own and len(counts) <= 8 else [counts.most_common(1)[0][0]]
 
 
 def _template(prompt: str, name: str) -> str | None:
@@ -393,12 +411,17 @@ def _columns(
     if "answer" in theirs and "relation" not in theirs:
         table.tell(f"there are answers and no column 'relation'{_listing(known, '. There are')}", 1)
         return {}, lambda record: None
-    if "relation" in theirs and "answer" not in theirs:
-        message = "there are relations and no column 'answer': attributes of a single fact are not built yet"
+    column = theirs["entity"]
+    table.of_facts = "relation" in theirs and "answer" not in theirs
+    if table.of_facts and not [name for name in known if name not in theirs.values() and not _is_phrasing(name)]:
+        message = "there are relations, no column 'answer', and no column that says something about a fact"
         table.tell(message + _listing(known, ". There are"), 1)
         return {}, lambda record: None
-    column = theirs["entity"]
     return theirs, lambda record: _text(record.get(column))
+
+
+def _is_phrasing(column: str) -> bool:
+    return column.startswith(PHRASING) and column != PHRASING
 
 
 def _listing(names: Mapping[str, Any], before: str = "; there are") -> str:

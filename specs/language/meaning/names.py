@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import get_args
 
 from specs.language.experiment import (
@@ -115,12 +115,34 @@ def check_material(scope: Scope) -> None:
             for entity in translation.answers:
                 place = ("relations", name, "translations", language, "answers", entity)
                 scope.entity(entity, *place, key=True)
+        for attribute, values in relation.attributes.items():
+            _check_attribute(scope, name, attribute, values)
     for name in scope.experiment.prompts:
         chain = _derivation(scope.experiment, name)
         if chain is not None and name == min(chain):
             scope.tell(f"prompt set '{name}' is derived from itself", "prompts", name, "of")
     for name in scope.experiment.prompts:
         scope.prompts(name, "prompts", name)
+
+
+def _check_attribute(scope: Scope, relation: str, attribute: str, values: Iterable[str]) -> None:
+    """An attribute of facts is of facts there are, and has a name of its own."""
+    path = ("relations", relation, "attributes", attribute)
+    experiment = scope.experiment
+    if attribute in COLUMNS:
+        scope.tell(
+            f"'{attribute}' is a column that every prompt has; call the attribute something else", *path, key=True
+        )
+    elif any(attribute in entity.attributes for entity in experiment.entities.values()):
+        scope.tell(
+            f"'{attribute}' is an attribute of entities, and here one of facts: which is meant could not be told; "
+            "call one of them something else",
+            *path,
+            key=True,
+        )
+    for entity in values:
+        if scope.entity(entity, *path, entity, key=True) and entity not in experiment.relations[relation].answers:
+            scope.tell(f"'{relation}' has no answer for '{entity}', so there is no such fact", *path, entity, key=True)
 
 
 def _derivation(experiment: Experiment, name: str) -> list[str] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -48,7 +48,9 @@ class Naming:
         self.experiment = experiment
         self.origins = origins
         self.problems: list[Problem] = []
-        self.attributes = tuple(dict.fromkeys(name for e in experiment.entities.values() for name in e.attributes))
+        self.of_facts = dict.fromkeys(name for r in experiment.relations.values() for name in r.attributes)
+        of_entities = dict.fromkeys(name for e in experiment.entities.values() for name in e.attributes)
+        self.attributes = (*of_entities, *(name for name in self.of_facts if name not in of_entities))
         self._told: set[tuple[str, Path]] = set()
         self._places: dict[str, list[Origin | None]] = {}
         self._unknown: dict[int, str] = {}
@@ -153,8 +155,7 @@ class Naming:
             if not self.column(condition.quantity, *path, n, also=also):
                 fine = False
                 continue
-            for name, entity in self.experiment.entities.items():
-                value = entity.attributes.get(condition.quantity)
+            for name, value in self._values(condition.quantity):
                 try:
                     holds(condition, value)
                 except ValueError as error:
@@ -162,6 +163,14 @@ class Naming:
                     fine = False
                     break
         return fine
+
+    def _values(self, attribute: str) -> Iterator[tuple[str, str | float | None]]:
+        """Give every value of an attribute with whose it is: an entity's or a fact's."""
+        for name, entity in self.experiment.entities.items():
+            yield name, entity.attributes.get(attribute)
+        for name, relation in self.experiment.relations.items():
+            for entity_name, value in relation.attributes.get(attribute, {}).items():
+                yield f"{name}/{entity_name}", value
 
     def placeholders(self, ref: str | list[str], *path: str | int) -> tuple[str, ...] | None:
         """Give the names that stand for nobody; None, told, for what is no list of them."""

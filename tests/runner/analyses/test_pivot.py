@@ -31,6 +31,7 @@ def row(edited, entity, value, condition="edit", scale=-1.0, known=True, role=No
         prompt="?",
         entity=entity,
         relation="wife",
+        columns=ENTITIES.get(entity, {}),
     )
     return Row(asked, Observation(), known=known, values={"knowledge_score": value})
 

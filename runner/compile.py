@@ -150,11 +150,10 @@ def _localize_stage(experiment: Experiment, name: str, spec: Localize, binder: B
             leave_out(text.text, result.reason)
         else:
             names.setdefault(text.entity_name or "", []).append(add(result, positions))
-    site = (spec.site or ["mlp.neurons"])[0]
     return LocalizeStage(
         name=name,
         spec=spec,
-        job=Job(tuple(sequences), (site,), layers),
+        job=Job(tuple(sequences), tuple(spec.site or ["mlp.neurons"]), layers),
         groups={owner: tuple(members) for owner, members in groups.items()},
         labels=labels,
         baseline=tuple(baseline),

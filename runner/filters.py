@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -126,23 +127,22 @@ def _rank(properties: Properties, address: Address) -> float:
 
 def _judge_ranking(ref: NeuronSet, owner: str, properties: Properties) -> Judgement:
     """Judge all neurons of a ranking at once."""
-    site = properties.ranking.site
     met = np.ones(properties.shape, dtype=bool)
     left: list[int] = []
     for condition in ref.where:
         if condition.quantity == "site":
-            met &= holds(condition, site)
+            met &= properties.of_site(partial(holds, condition))
         else:
             met &= meets(condition, properties.of(_property(condition.quantity)))
         left.append(int(met.sum()))
     flat = met.reshape(-1)
     width = properties.shape[1]
 
-    def address(i: int) -> Address:
-        return properties.ranking.address(int(i), width)
-
-    listed = tuple(judge_one(ref, owner, address(i), properties, {}) for i in properties.order[:LISTED])
-    passed = tuple(address(i) for i in properties.order[flat[properties.order]])
+    addresses = properties.ranking.addresses
+    listed = tuple(
+        judge_one(ref, owner, address, properties, {}) for address in addresses(properties.order[:LISTED], width)
+    )
+    passed = tuple(addresses(properties.order[flat[properties.order]], width))
     return Judgement(owner, flat.size, tuple(left), listed, passed)
 
 

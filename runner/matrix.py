@@ -10,6 +10,7 @@ from pathlib import Path
 from runner.analyses.across import agreement_across
 from runner.atomic import refusals, write_text
 from runner.claims import evaluate
+from runner.localization.columns import Columns
 from runner.sentence import effects
 from runner.store import HASH_LENGTH, locate, read_scores, slug
 from specs.language.errors import RunError
@@ -123,7 +124,10 @@ def _agreement(name: str, spec: Analysis, matrix: MatrixResults, out: Path) -> A
         place = list(layers).index(neuron.layer) if neuron.layer in layers else None
         if place is None:
             return int(score.size) + 1, 0.0  # a layer that the run does not rank is behind all that it does
-        own = float(score[place, neuron.neuron or 0])
+        widths = cell.rankings[ranking].widths  # none where layers are ranked, which are one column
+        column = Columns(tuple(widths), tuple(widths.values())).column(neuron.site, neuron.neuron or 0) if widths else 0
+        assert column is not None
+        own = float(score[place, column])
         return int((score > own).sum()) + 1, own
 
     try:

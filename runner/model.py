@@ -91,6 +91,7 @@ class Machine:
         self.loaded: LoadedModel | None = None
         self._engine: Engine | None = None
         self._widths: dict[tuple[str, int], int] = {}
+        self._widths_at: dict[tuple[str, int], int] = {}
         self._limits: Limits | None = None
         self._identity: dict[str, Any] | None = None
         self._costs: dict[tuple[int, Mode], tuple[Job, Cost]] = {}
@@ -161,8 +162,14 @@ class Machine:
         if not self._widths:
             for site in SITE_NEEDED:
                 for layer in range(self.shape.n_layers):
-                    self._widths[(site, layer)] = site_place(self.skeleton, self.family, site, layer).width
+                    self._widths[(site, layer)] = self.width(site, layer)
         return self._widths
+
+    def width(self, site: str, layer: int) -> int:
+        """Give the number of neurons of a site in one layer. Raises ModelError where there is none."""
+        if (site, layer) not in self._widths_at:
+            self._widths_at[site, layer] = site_place(self.skeleton, self.family, site, layer).width
+        return self._widths_at[site, layer]
 
     def identity(self) -> dict[str, Any]:
         """Give what determines a forward pass: files, number format, device, attention and versions."""

@@ -311,7 +311,7 @@ class NeuronSets:
             ranking, group = self.rankings[name], key or _group(self.rankings[name], owner)
             if ref.mass is not None:
                 properties = self.properties(name, group)
-                order = [ranking.address(int(i), properties.shape[1]) for i in properties.order]
+                order = ranking.addresses(properties.order, properties.shape[1])
                 return _with_mass(order, properties, _cut_value(ref, "mass", axes))
             return ranking.chosen(group) if bounds is None else ranking.slice(group, *bounds)
         else:
@@ -395,8 +395,9 @@ def _sliced(whole: list[Address], first: int, last: int) -> list[Address]:
 def _with_mass(whole: list[Address], properties: Properties, mass: float) -> list[Address]:
     """Take the fewest, from the first on, whose scores add up to a share of the sum over the whole ranking."""
     share = properties.of("share")
-    layers = properties.ranking.layers
-    total = np.cumsum([share[layers.index(a.layer), a.neuron] for a in whole])
+    places = [properties.place(a) for a in whole]
+    # What was not ranked has no share.
+    total = np.cumsum([0.0 if place is None else share[place] for place in places])
     # A total of 0.9999999 is all that there is.
     enough = int(np.searchsorted(total, mass - 1e-9)) + 1
     return whole[:enough]

@@ -24,7 +24,10 @@ Floats = npt.NDArray[np.float64]
 
 
 class Properties:
-    """What a ranking says of each of its neurons, one array ``[n_layers, width]`` per property, NaN for no value."""
+    """What a ranking says of each of its neurons, one array ``[n_layers, width]`` per property, NaN for no value.
+
+    A row holds the neurons of all sites of the ranking.
+    """
 
     def __init__(self, ranking: RankingData, owner: str) -> None:
         self.ranking = ranking
@@ -37,16 +40,18 @@ class Properties:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Number of layers that were ranked, and of neurons in each."""
+        """Number of layers that were ranked, and of neurons in each, all sites together."""
         n_layers, width = self.kept["score"].shape
         return n_layers, width
 
     def place(self, address: Address) -> tuple[int, int] | None:
-        """Give a neuron's layer and number in the arrays; None where it was not ranked."""
-        ranking = self.ranking
-        if address.site != ranking.site or address.layer not in ranking.layers or address.neuron >= self.shape[1]:
-            return None
-        return ranking.layers.index(address.layer), address.neuron
+        """Give a neuron's row and column in the arrays; None where it was not ranked."""
+        return self.ranking.place(address)
+
+    def of_site(self, holds: Callable[[str], bool]) -> npt.NDArray[np.bool_]:
+        """Say of every neuron whether something holds of its site."""
+        columns = self.ranking.columns
+        return np.broadcast_to(columns.of_sites([holds(site) for site in columns.sites]), self.shape)
 
     def of(self, name: str) -> Floats:
         """Give a property of every neuron."""
@@ -80,20 +85,25 @@ class Properties:
 
 
 def _dominance(p: Properties) -> Floats:
-    """Score over the mean of the next five of its layer; of equal scores all but itself count as next."""
+    """Score over the mean of the next five of its site and layer; of equal scores all but itself count as next."""
     # As it is stored: a mean of five is taken in the number format in which one neuron's dominance is.
     stored = np.asarray(p.kept["score"])
     # Where whole layers are ranked, the next five are layers.
-    score = stored.T if p.ranking.of_layers else stored
+    if p.ranking.of_layers:
+        return _within_rows(stored.T).T
+    return np.concatenate([_within_rows(stored[:, of_site]) for of_site in p.ranking.columns.slices], axis=1)
+
+
+def _within_rows(score: npt.NDArray[Any]) -> Floats:
     found = np.full(score.shape, np.nan)
-    for layer, values in enumerate(score):
+    for row, values in enumerate(score):
         down = -np.sort(-values)
         first = np.searchsorted(-down, -values)  # of a group of equal scores, its first place
         enough = first + NEXT_BEST < len(down)
         following = down[np.minimum(first[:, None] + 1 + np.arange(NEXT_BEST), len(down) - 1)].mean(axis=1)
         good = enough & (following > 0)
-        found[layer, good] = values[good].astype(np.float64) / following[good].astype(np.float64)
-    return found.T if p.ranking.of_layers else found
+        found[row, good] = values[good].astype(np.float64) / following[good].astype(np.float64)
+    return found
 
 
 def _layer(p: Properties) -> Floats:
@@ -101,7 +111,7 @@ def _layer(p: Properties) -> Floats:
 
 
 def _neuron(p: Properties) -> Floats:
-    return np.repeat(np.arange(p.shape[1], dtype=np.float64)[None, :], p.shape[0], axis=0)
+    return np.repeat(p.ranking.columns.numbers().astype(np.float64)[None, :], p.shape[0], axis=0)
 
 
 def _rank(p: Properties) -> Floats:
@@ -149,7 +159,7 @@ NEURON_PROPERTIES: Mapping[str, Callable[[Properties], Floats]] = {
     "std": lambda p: p.array("std"),
     "std_z": lambda p: p.z()[1],
 }
-"""What can be asked of one neuron as a number; its ``site`` is a text and the same for a whole ranking."""
+"""What can be asked of one neuron as a number; its ``site`` is a text."""
 
 
 def meets(condition: Condition, values: Floats) -> npt.NDArray[np.bool_]:

@@ -99,7 +99,8 @@ class Resolver:
         if self._known is None:
             widths = dict(self.widths_of)
             for ranking in self.rankings.values():
-                widths.update(ranking.widths())
+                if not ranking.of_layers:
+                    widths.update(ranking.widths())
             self._known = NeuronSets(self.experiment, self.rankings, widths, self.figures)
         return self._known
 
@@ -177,7 +178,9 @@ class Resolver:
                     remedy="give a number, or rank by another metric",
                 )
             for address in found:
-                means.setdefault(address, float(mean[ranking.layers.index(address.layer), address.neuron]))
+                place = ranking.place(address)
+                assert place is not None
+                means.setdefault(address, float(mean[place]))
         return means
 
     def _parts(self, ref: NeuronsRef | None) -> Iterator[NeuronsRef]:

@@ -531,10 +531,11 @@ def silent_cells(stage: AskStage, resolver: Resolver, rankings: Mapping[str, Any
             if group is None or data.baseline_std is None:
                 continue
             for address in data.chosen(owner):
-                values = group.values.get((address.layer, address.neuron))
+                row, column = data.place(address)
+                values = group.values.get((address.layer, column))
                 if not values or str(address) not in edited:
                     continue
-                std = float(data.baseline_std[data.layers.index(address.layer), address.neuron])
+                std = float(data.baseline_std[row, column])
                 small = sum(abs(v) < 0.1 * std for v in values)
                 if small > len(values) / 2:
                     notes.append(
@@ -592,25 +593,26 @@ def ranking_result(stage: LocalizeStage, data: Any) -> Ranking:
         best = group.best(score.size if data.of_layers else max(LISTED, min(data.top, 200)))
         listed = []
         for rank, flat in enumerate(best, start=1):
-            layer, neuron = divmod(int(flat), width)
-            mean_z, std_z = data.z(group, layer, neuron, arrays)
+            layer, column = divmod(int(flat), width)
+            site, neuron = data.columns.neuron(column)
+            mean_z, std_z = data.z(group, layer, column, arrays)
             attribution = arrays.get("attribution")
             listed.append(
                 RankedNeuron(
                     rank=rank,
                     address=data.written(int(flat), width),
-                    site=data.site,
+                    site=site,
                     layer=data.layers[layer],
                     neuron=None if data.of_layers else neuron,
-                    score=float(score[layer, neuron]),
-                    dominance=data.dominance_at(score, layer, neuron),
+                    score=float(score[layer, column]),
+                    dominance=data.dominance_at(score, layer, column),
                     shared_by=shared_counts.get(owner, {}).get(int(flat)),
-                    mean=None if mean is None else float(mean[layer, neuron]),
-                    std=None if std is None else float(std[layer, neuron]),
+                    mean=None if mean is None else float(mean[layer, column]),
+                    std=None if std is None else float(std[layer, column]),
                     mean_z=mean_z,
                     std_z=std_z,
                     floored=group.floor is not None and std_z is not None and std_z < group.floor,
-                    attribution=None if attribution is None else float(attribution[layer, neuron]),
+                    attribution=None if attribution is None else float(attribution[layer, column]),
                 )
             )
         groups[owner] = RankingGroup(
@@ -623,8 +625,8 @@ def ranking_result(stage: LocalizeStage, data: Any) -> Ranking:
             neurons=listed,
             chosen=[n.address for n in listed[: data.top]] if data.of_layers else list(map(str, data.chosen(owner))),
             values={
-                str(data.address(data.layers.index(layer) * width + neuron, width)): values
-                for (layer, neuron), values in group.values.items()
+                str(data.address(data.layers.index(layer) * width + column, width)): values
+                for (layer, column), values in group.values.items()
             },
             prompts=group.prompts,
             layers=layer_records(data, arrays) if data.of_layers else [],
@@ -643,7 +645,8 @@ def ranking_result(stage: LocalizeStage, data: Any) -> Ranking:
     return Ranking(
         name=stage.name,
         metric=spec.metric,
-        site=data.site,
+        site=", ".join(data.columns.sites),
+        widths={} if data.of_layers else dict(zip(data.columns.sites, data.columns.widths, strict=True)),
         position=position_words(spec),
         by=[str(c) for c in (spec.by or [])],
         prompts=spec.prompts or "attributes",
@@ -673,8 +676,12 @@ def position_words(spec: Localize) -> str:
 
 
 def ranking_arrays(data: Any) -> dict[str, np.ndarray]:
-    """Give what a ranking has beside its owners: its layers, and mean and std of the baseline."""
-    arrays = {"layers": np.array(data.layers)}
+    """Give what a ranking has beside its owners: its layers, sites and their widths, mean and std of the baseline."""
+    arrays = {
+        "layers": np.array(data.layers),
+        "sites": np.array(data.columns.sites),
+        "widths": np.array(data.columns.widths),
+    }
     if data.baseline_mean is not None:
         arrays |= {"baseline_mean": data.baseline_mean, "baseline_std": data.baseline_std}
     if data.names is not None:

@@ -58,7 +58,8 @@ def plan_text(plan: Plan, count: Callable[[Job], Cost]) -> str:
 
 def _localize_lines(stage: LocalizeStage) -> Iterable[str]:
     spec = stage.spec
-    yield f"localize {stage.name}: {spec.metric} at {stage.job.sites[0]}, {', '.join(spec.position or ['entity.last'])}"
+    sites, positions = ", ".join(stage.job.sites), ", ".join(spec.position or ["entity.last"])
+    yield f"localize {stage.name}: {spec.metric} at {sites}; {positions}"
     for owner, members in stage.groups.items():
         yield f"  {owner}: {len(members)} prompts"
     if stage.baseline:

@@ -19,6 +19,7 @@ from runner.localization.layers import NameBaseline, name_groups, read_names
 from runner.localization.localize import (
     KEPT,
     Baseline,
+    columns_of,
     new_ranking,
     rank_owners,
     rank_randomly,
@@ -59,10 +60,10 @@ def localize_stage(
     rankings of one spec that share owners agree to the last digit. Arrays go to ``file`` owner by owner.
     """
     spent = Spent()
+    columns = columns_of(stage, machine.width)
     if stage.spec.metric == "random":
-        data = new_ranking(stage, None)
-        width = machine.widths()[(stage.job.sites[0], stage.layers[0])]
-        for owner, group in rank_randomly(width, stage, experiment.seed).items():
+        data = new_ranking(stage, None, columns)
+        for owner, group in rank_randomly(columns.total, stage, experiment.seed).items():
             data.groups[owner] = _filed(file, owner, group)
         return data, stage_record(stage.name, machine, stage.job, spent, note="runs nothing")
     require_prompts(stage)
@@ -100,8 +101,8 @@ def localize_stage(
             for owner, group in groups.items():
                 machine.cache.put(keys[owner], *_group_to(group), about=machine.about("ranking", owner))
                 ranked[owner] = _filed(file, owner, group)
-    data = new_ranking(stage, baseline)
-    data.random_names, fresh = _random_names(machine, stage, baseline, place_of, reporter, spent)
+    data = new_ranking(stage, baseline, columns)
+    data.random_names, fresh = _random_names(machine, stage, data, baseline, place_of, reporter, spent)
     missing += fresh
     for owner in stage.groups:
         ranked[owner].prompts = [stage.prompts[i].text.text for i in stage.groups[owner]]
@@ -115,6 +116,7 @@ def localize_stage(
 def _random_names(
     machine: Machine,
     stage: LocalizeStage,
+    data: RankingData,
     baseline: Baseline | NameBaseline | None,
     place_of: Callable[[Sequence[int]], str],
     reporter: Reporter,
@@ -129,7 +131,6 @@ def _random_names(
             found[name] = RandomName.model_validate({**kept.meta, "name": name})
     missing = [name for name in stage.names if name not in found]
     if missing:
-        data = new_ranking(stage, baseline)
         by_name = replace(stage, groups=stage.names)
         for groups, outcome in rank_owners(machine.engine(reporter), by_name, missing, baseline, reporter.advance):
             spent.add(outcome)
@@ -218,7 +219,7 @@ def _baseline_from(kept: Kept) -> Baseline:
 
 
 def _group_to(group: GroupData) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    values = [[layer, neuron, numbers] for (layer, neuron), numbers in group.values.items()]
+    values = [[layer, column, numbers] for (layer, column), numbers in group.values.items()]
     return dict(group.arrays()), {"floor": group.floor, "n_prompts": group.n_prompts, "values": values}
 
 
@@ -228,7 +229,7 @@ def _group_from(kept: Kept) -> GroupData:
         arrays,
         floor=kept.meta["floor"],
         n_prompts=int(kept.meta["n_prompts"]),
-        values={(int(layer), int(neuron)): numbers for layer, neuron, numbers in kept.meta["values"]},
+        values={(int(layer), int(column)): numbers for layer, column, numbers in kept.meta["values"]},
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -59,7 +60,11 @@ def candidates(found: Findings, sets: Sequence[OwnedSet]) -> dict[str, int]:
     """
     counts: dict[str, int] = {}
     for ranking in found.rankings.values():
-        counts[ranking.site] = max(counts.get(ranking.site, 0), sum(ranking.widths().values()))
+        of_site: Counter[str] = Counter()
+        for (site, _), width in ranking.widths().items():
+            of_site[site] += width
+        for site, n in of_site.items():
+            counts[site] = max(counts.get(site, 0), n)
     for site in sorted({a.site for one in sets for a in one.neurons} - set(counts)):
         raise RunError(f"no ranking of this run reads {site}, so what would be shared by chance is not known")
     return counts

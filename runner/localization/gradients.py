@@ -55,7 +55,7 @@ def attributions(
     """
     of_gradient, of_activation = Moments(1, len(stage.layers)), Moments(1, len(stage.layers))
     outcome = Outcome([], [])
-    places = [engine.place(stage.job.sites[0], layer) for layer in stage.layers]
+    places = [[engine.place(site, layer) for site in stage.job.sites] for layer in stage.layers]
     queue = [_rows(stage, i) for i in members]
     tokens = max(1, engine.limits.pass_nodes // SHARE)
     while queue:
@@ -109,15 +109,19 @@ def _batch(queue: Sequence[list[_Row]], tokens: int) -> list[list[_Row]]:
 
 
 def _backward(
-    engine: Engine, stage: LocalizeStage, places: Sequence[SitePlace], rows: Sequence[_Row]
+    engine: Engine, stage: LocalizeStage, places: Sequence[Sequence[SitePlace]], rows: Sequence[_Row]
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Run one batch forward and backward: for each layer gradient times activation, and activation, ``[n, width]``."""
+    """Run one batch forward and backward: for each layer gradient times activation, and activation, ``[n, width]``.
+
+    ``places``: for each layer those of its sites, whose neurons follow one another in a row.
+    """
     model, device = engine.model, engine.device
+    every = [place for layer in places for place in layer]
     ids, mask = padded([row.ids for row in rows])
-    with torch.enable_grad(), _watched(model, places) as seen, wide_attention():
+    with torch.enable_grad(), _watched(model, every) as seen, wide_attention():
         logits = model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).logits
         total = _objective(stage.spec.objective or "", logits, rows)
-        gradients = torch.autograd.grad(total, [seen[place] for place in places])
+        gradients = torch.autograd.grad(total, [seen[place] for place in every])
     prompts = list(dict.fromkeys(row.prompt for row in rows))
     number = {prompt: n for n, prompt in enumerate(prompts)}
     at = [(n, p, number[row.prompt]) for n, row in enumerate(rows) for p in stage.job.sequences[row.prompt].read]
@@ -131,7 +135,7 @@ def _backward(
     prompt_of = torch.tensor([prompt for prompt, _ in pairs], device=device)
     first = torch.tensor(list(seen_at.values()))
     products, values = [], []
-    for place, gradient in zip(places, gradients, strict=True):
+    for place, gradient in zip(every, gradients, strict=True):
         value = place.take(seen[place].detach())[index[0], index[1]].double()
         product = value * place.take(gradient)[index[0], index[1]].double()
         summed = torch.zeros((len(pairs), product.shape[1]), dtype=torch.float64, device=device)
@@ -140,7 +144,15 @@ def _backward(
         # An activation is no share of anything, so that several tokens have a mean and no sum.
         how = "mean" if stage.spec.pool == "sum" else stage.spec.pool or "mean"
         values.append(pooled(value[first.to(device)], prompt_of, len(prompts), how))
-    return products, values
+    n_sites = len(places[0])
+    return _by_layer(products, n_sites), _by_layer(values, n_sites)
+
+
+def _by_layer(parts: Sequence[Tensor], n_sites: int) -> list[Tensor]:
+    """Put the sites of each layer side by side; of one site the tensors as they are."""
+    if n_sites == 1:
+        return list(parts)
+    return [torch.cat(list(parts[k : k + n_sites]), dim=1) for k in range(0, len(parts), n_sites)]
 
 
 @contextmanager

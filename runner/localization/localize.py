@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from runner.execute import Engine, Outcome, Reading
+from runner.localization.columns import Columns, columns_at
 from runner.localization.gradients import attributions
 from runner.localization.layers import NameBaseline, name_groups, rank_layers
 from runner.localization.metrics import METRICS, WITH_BASELINE, Statistics, least_prompts
@@ -18,12 +19,13 @@ from runner.localization.pool import by_sequence
 from runner.localization.ranking import Floats, GroupData, RankingData
 from runner.plan import LocalizeStage
 from runner.program import Job
-from specs.language.errors import ModelError, RunError
+from specs.language.errors import RunError
 from specs.language.experiment import GRADIENT_METRICS
 
 __all__ = [
     "KEPT",
     "Baseline",
+    "columns_of",
     "localize",
     "new_ranking",
     "rank_owners",
@@ -116,7 +118,7 @@ def _rank_by_gradient(
     engine: Engine, stage: LocalizeStage, owners: Sequence[str], progress: Callable[[int], None] | None
 ) -> Iterator[tuple[dict[str, GroupData], Outcome]]:
     """Rank by the absolute mean of gradient times activation over an owner's questions."""
-    require_one_width(engine, stage.job.sites[0], stage.layers)
+    _columns(engine, stage)
     for owner in owners:
         of_gradient, of_activation, outcome = attributions(engine, stage, stage.groups[owner], progress)
         attribution, _ = _finite(of_gradient.of(0))
@@ -150,16 +152,27 @@ def localize(
     if stage.baseline:
         baseline, outcome = read_baseline(engine, stage, progress)
         outcomes.append(outcome)
-    ranking = new_ranking(stage, baseline)
+    ranking = new_ranking(stage, baseline, _columns(engine, stage))
     for groups, outcome in rank_owners(engine, stage, list(stage.groups), baseline, progress):
         ranking.groups.update(groups)
         outcomes.append(outcome)
     return ranking, outcomes
 
 
-def new_ranking(stage: LocalizeStage, baseline: Baseline | NameBaseline | None) -> RankingData:
+def columns_of(stage: LocalizeStage, width_of: Callable[[str, int], int]) -> Columns:
+    """Lay out the columns of a ranking; where layers are ranked there is one, the layer itself."""
+    if stage.spec.metric == "layer_stability":
+        return Columns(stage.job.sites, (1,))
+    return columns_at(stage.job.sites, stage.layers, width_of)
+
+
+def _columns(engine: Engine, stage: LocalizeStage) -> Columns:
+    return columns_of(stage, lambda site, layer: engine.place(site, layer).width)
+
+
+def new_ranking(stage: LocalizeStage, baseline: Baseline | NameBaseline | None, columns: Columns) -> RankingData:
     """Make a ranking without owners."""
-    ranking = RankingData(stage.name, stage.spec.metric, stage.job.sites[0], stage.layers, stage.spec.top or 1, {})
+    ranking = RankingData(stage.name, stage.spec.metric, columns, stage.layers, stage.spec.top or 1, {})
     ranking.n_baseline = len(stage.baseline)
     if isinstance(baseline, NameBaseline):
         ranking.names = baseline
@@ -173,8 +186,7 @@ def _rounds(engine: Engine, stage: LocalizeStage, owners: Sequence[str]) -> list
 
     With each round whether its values are kept until it is ranked: those of an owner with too many prompts are not.
     """
-    width = engine.place(stage.job.sites[0], stage.layers[0]).width
-    neurons = len(stage.layers) * width
+    neurons = len(stage.layers) * _columns(engine, stage).total
     itemsize = engine.dtype.itemsize
     rounds: list[tuple[list[str], bool]] = []
     size = engine.reading_bytes + 1
@@ -213,10 +225,10 @@ class _Table:
             layer[index] = value
 
     def columns(self, owner: str, neurons: Sequence[tuple[int, int]]) -> dict[tuple[int, int], list[float]]:
-        """Give the values of some (layer, neuron) on an owner's prompts, in their order."""
+        """Give the values of some (layer, column) on an owner's prompts, in their order."""
         return {
-            (layer, neuron): _digits(self._layers[layer][self._slices[owner], neuron].float().cpu().numpy())
-            for layer, neuron in neurons
+            (layer, column): _digits(self._layers[layer][self._slices[owner], column].float().cpu().numpy())
+            for layer, column in neurons
         }
 
 
@@ -230,13 +242,11 @@ def _read(
     """Read the site on some sequences, owner by owner, and add up what is read."""
     members = [i for group in groups.values() for i in group]
     owner_of = np.repeat(np.arange(len(groups)), [len(group) for group in groups.values()])
-    site = stage.job.sites[0]
-    require_one_width(engine, site, stage.layers)
     job = Job(tuple(stage.job.sequences[i] for i in members), stage.job.sites, stage.job.layers)
     moments = Moments(len(groups), len(stage.layers))
 
     def keep(reading: Reading) -> None:
-        rows, values = by_sequence(reading.sequence, reading.values[site], how_pooled(stage))
+        rows, values = by_prompt(reading, stage.job.sites, how_pooled(stage))
         moments.add(owner_of[rows], values)
         if table is not None:
             table.add(rows, values)
@@ -250,14 +260,16 @@ def how_pooled(stage: LocalizeStage) -> str:
     return "mean" if pool == "sum" and stage.spec.metric in GRADIENT_METRICS else pool
 
 
-def require_one_width(engine: Engine, site: str, layers: Sequence[int]) -> None:
-    """Raise :class:`ModelError` where a ranking would compare layers of unequal numbers of neurons."""
-    widths = {engine.place(site, layer).width for layer in layers}
-    if len(widths) > 1:
-        raise ModelError(
-            f"the layers of this model differ in their number of neurons at {site} ({sorted(widths)})",
-            remedy="rank layers of one width at a time: `layers:`",
-        )
+def by_prompt(reading: Reading, sites: Sequence[str], how: str) -> tuple[np.ndarray, Sequence[torch.Tensor]]:
+    """Pool what a pass read to one row for each prompt: their numbers, and for each layer ``[n_prompts, width]``.
+
+    A row holds the neurons of all sites, one site after the other.
+    """
+    pooled = [by_sequence(reading.sequence, reading.values[site], how) for site in sites]
+    rows = pooled[0][0]
+    if len(sites) == 1:
+        return rows, pooled[0][1]
+    return rows, [torch.cat(layer, dim=1) for layer in zip(*(values for _, values in pooled), strict=True)]
 
 
 def _read_again(
@@ -267,9 +279,8 @@ def _read_again(
     neurons: Sequence[tuple[int, int]],
     progress: Callable[[int], None] | None,
 ) -> tuple[dict[tuple[int, int], list[float]], Outcome]:
-    """Read some (layer, neuron) on an owner's prompts, whose values were too many to be kept the first time."""
+    """Read some (layer, column) on an owner's prompts, whose values were too many to be kept the first time."""
     members = stage.groups[owner]
-    site = stage.job.sites[0]
     layers = sorted({layer for layer, _ in neurons})
     values = {place: np.zeros(len(members), dtype=np.float32) for place in neurons}
     job = Job(
@@ -277,9 +288,9 @@ def _read_again(
     )
 
     def keep(reading: Reading) -> None:
-        rows, read = by_sequence(reading.sequence, reading.values[site], how_pooled(stage))
-        for (layer, neuron), column in values.items():
-            column[rows] = read[layers.index(layer)][:, neuron].float().cpu().numpy()
+        rows, read = by_prompt(reading, stage.job.sites, how_pooled(stage))
+        for (layer, column), numbers in values.items():
+            numbers[rows] = read[layers.index(layer)][:, column].float().cpu().numpy()
 
     outcome = engine.run(job, on_values=keep, progress=progress)
     return {place: _digits(column) for place, column in values.items()}, outcome

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from runner.localization.columns import Columns
 from runner.localization.metrics import Statistics
 from specs.language.errors import RunError
 from specs.language.references import Address
@@ -30,12 +31,15 @@ class GroupData:
     """One owner's ranking: what is listed of it, and its arrays, which may lie on a disk."""
 
     kept: Arrays | Callable[[], Arrays]
-    """``score``, and ``mean`` and ``std`` of the activation where it was read: ``[n_layers, width]`` each."""
+    """``score``, and ``mean`` and ``std`` of the activation where it was read: ``[n_layers, width]`` each.
+
+    A row holds the neurons of all sites of the ranking, as its :class:`Columns` say.
+    """
     floor: float | None = None
     """Least standard deviation of z that entered the score."""
     n_prompts: int = 0
     values: dict[tuple[int, int], list[float]] = field(default_factory=dict)
-    """(layer, neuron): its activation on every prompt, for the neurons that are listed."""
+    """(layer, column): its activation on every prompt, for the neurons that are listed."""
     prompts: list[str] = field(default_factory=list)
 
     @classmethod
@@ -83,7 +87,7 @@ class RankingData:
 
     name: str
     metric: str
-    site: str
+    columns: Columns
     layers: tuple[int, ...]
     top: int
     groups: dict[str, GroupData]
@@ -109,7 +113,10 @@ class RankingData:
     def z(
         self, group: GroupData, layer: int, neuron: int, arrays: Arrays | None = None
     ) -> tuple[float | None, float | None]:
-        """Give mean and std of a neuron's z, in stds of the baseline; None without one. ``layer``: its row."""
+        """Give mean and std of a neuron's z, in stds of the baseline; None without one.
+
+        ``layer``, ``neuron``: its row and column.
+        """
         arrays = arrays or group.arrays()
         if self.baseline_mean is None or self.baseline_std is None or "mean" not in arrays:
             return None, None
@@ -122,7 +129,24 @@ class RankingData:
 
     def address(self, flat: int, width: int) -> Address:
         """Give the address of a flat index into ``[n_layers, width]``."""
-        return Address(self.site, self.layers[flat // width], flat % width)
+        return self.addresses([flat], width)[0]
+
+    def addresses(self, flats: Sequence[int] | Ranks, width: int) -> list[Address]:
+        """Give the addresses of flat indices, in their order."""
+        rows, columns = np.divmod(np.asarray(flats, dtype=np.int64), width)
+        which = np.searchsorted(self.columns.starts, columns, side="right") - 1
+        numbers = columns - np.array(self.columns.starts)[which]
+        return [
+            Address(self.columns.sites[site], self.layers[row], number)
+            for site, row, number in zip(which.tolist(), rows.tolist(), numbers.tolist(), strict=True)
+        ]
+
+    def place(self, address: Address) -> tuple[int, int] | None:
+        """Give a neuron's row and column in the arrays; None where it was not ranked."""
+        column = self.columns.column(address.site, address.neuron)
+        if column is None or address.layer not in self.layers:
+            return None
+        return self.layers.index(address.layer), column
 
     def slice(self, key: str, first: int, last: int) -> list[Address]:
         """List the neurons of ranks ``first..last``, 1 the best; negative ranks count from the end.
@@ -139,7 +163,7 @@ class RankingData:
             )
         start = first - 1 if first > 0 else n + first
         stop = last if last > 0 else n + last + 1
-        return [self.address(int(i), width) for i in group.best(stop)[start:]]
+        return self.addresses(group.best(stop)[start:], width)
 
     def chosen(self, key: str) -> list[Address]:
         """List the set that the ranking stands for."""
@@ -147,27 +171,36 @@ class RankingData:
 
     def widths(self) -> Mapping[tuple[str, int], int]:
         """Give the number of neurons per site and layer."""
-        width = next(iter(self.groups.values())).score.shape[1]
-        return {(self.site, layer): width for layer in self.layers}
+        sizes = list(zip(self.columns.sites, self.columns.widths, strict=True))
+        return {(site, layer): width for layer in self.layers for site, width in sizes}
 
     def dominance(self, key: str, address: Address) -> float | None:
         """Compare a score with the mean of the next five of its layer; None where those are all zero."""
-        return self.dominance_at(self.groups[key].score, self.layers.index(address.layer), address.neuron)
+        return self.dominance_at(self.groups[key].score, *self._ranked(address))
 
-    def dominance_at(self, score: Floats, layer: int, neuron: int) -> float | None:
-        """Compare a score with the mean of the next five: of its layer, or of the next five layers."""
-        return dominance_of(score[:, 0], layer) if self.of_layers else dominance_of(score[layer], neuron)
+    def dominance_at(self, score: Floats, layer: int, column: int) -> float | None:
+        """Compare a score with the mean of the next five: of its site and layer, or of the next five layers."""
+        if self.of_layers:
+            return dominance_of(score[:, 0], layer)
+        of_site = self.columns.slices[self.columns.site_of(column)]
+        return dominance_of(score[layer, of_site], column - of_site.start)
 
     def rank_of(self, key: str, address: Address) -> tuple[int, float]:
         """Give the rank (1 = best) and score of an address in one owner's ranking."""
         group = self.groups[key]
         score = group.score
-        own = float(score[self.layers.index(address.layer), address.neuron])
+        own = float(score[self._ranked(address)])
         return int((score > own).sum()) + 1, own
+
+    def _ranked(self, address: Address) -> tuple[int, int]:
+        place = self.place(address)
+        if place is None:
+            raise RunError(f"{address} was not ranked by '{self.name}'")
+        return place
 
 
 def dominance_of(scores: Floats, neuron: int) -> float | None:
-    """Compare a neuron's score with the mean of the next five below it in its layer, ``scores`` of ``[width]``."""
+    """Compare a score with the mean of the next five below it, ``scores`` of ``[width]``: of one site and layer."""
     own = float(scores[neuron])
     below = np.delete(scores, neuron)
     below = below[below <= own]

@@ -105,7 +105,6 @@ NOT_BUILT: tuple[NotBuilt, ...] = (
     # rankings
     NotBuilt(Localize, "metric", "the metric {}", lambda metric: metric in METRICS),
     NotBuilt(Localize, "against", "contrasting with {}", lambda a: isinstance(a, str) and a != "others"),
-    NotBuilt(Localize, "site", "a ranking over several sites", lambda sites: len(sites) == 1),
     NotBuilt(Localize, "layers", "taking the layers of a neuron set ({})", _numbered),
     NotBuilt(Localize, "pool", "a ranking of each token by itself (`pool: each`)", lambda pool: pool != "each"),
     NotBuilt(Localize, "objective", "the objective {}", lambda o: o.partition("@")[0] in OBJECTIVES),

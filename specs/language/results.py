@@ -193,6 +193,10 @@ class Ranking(Record):
     name: str
     metric: str
     site: str
+    """Where neurons were read; several sites with commas between them."""
+    widths: dict[str, int] = Field(default_factory=dict)
+    """Site: number of its neurons in every layer, in the order in which a row of the ranking file holds them; empty
+    where whole layers are ranked."""
     position: str
     by: list[str]
     prompts: str

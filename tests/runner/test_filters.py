@@ -18,6 +18,7 @@ from runner.chosen import Chosen, dropped
 from runner.compile import compile_ask, compile_plan
 from runner.figures import Figures
 from runner.filters import interventions_read, judge
+from runner.localization.columns import Columns
 from runner.localization.ranking import GroupData, RankingData, dominance_of
 from runner.neurons import NeuronSets
 from runner.observe import Asked, Observation, Row
@@ -53,7 +54,7 @@ def ranking(top: int = 1) -> RankingData:
     return RankingData(
         "cell",
         "stability",
-        "mlp.neurons",
+        Columns(("mlp.neurons",), (WIDTH,)),
         (0, 1, 2),
         top,
         groups,
@@ -71,7 +72,7 @@ def ranking(top: int = 1) -> RankingData:
 )
 def test_dominance_of_all_neurons_is_that_of_each(values: list[float]) -> None:
     score = np.array([values], dtype=np.float32)
-    data = RankingData("r", "stability", "mlp.neurons", (4,), 1, {"a": GroupData.of(score)})
+    data = RankingData("r", "stability", Columns(("mlp.neurons",), (len(values),)), (4,), 1, {"a": GroupData.of(score)})
     found = Properties(data, "a").of("dominance")
     for neuron in range(len(values)):
         wanted = dominance_of(score[0], neuron)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from runner.bind import Binder
 from runner.compile import compile_plan
 from runner.execute import Engine
+from runner.localization.columns import Columns
 from runner.localization.localize import KEPT, localize, rank_randomly
 from runner.localization.metrics import EPSILON, METRICS, Statistics
 from runner.localization.ranking import GroupData, RankingData
@@ -187,7 +188,14 @@ def test_a_run_with_too_few_prompts_left_is_partial_with_its_reason(
 
 def ranking_of(*rows: Sequence[float]) -> RankingData:
     score = np.array(rows, dtype=np.float32)
-    return RankingData("cell", "stability", "mlp.neurons", tuple(range(len(rows))), 1, {"x": GroupData.of(score)})
+    return RankingData(
+        "cell",
+        "stability",
+        Columns(("mlp.neurons",), (len(rows[0]),)),
+        tuple(range(len(rows))),
+        1,
+        {"x": GroupData.of(score)},
+    )
 
 
 def test_dominance_is_the_score_over_the_mean_of_the_next_five_of_the_layer() -> None:
@@ -244,7 +252,14 @@ def test_a_neuron_that_wins_for_two_entities_is_no_cell_and_warned_of(staged: St
     stage = staged()
     score = np.zeros((N_LAYERS, WIDTH), dtype=np.float32)
     score[1, 7], score[0, :6] = 9, 1
-    data = RankingData("cell", "stability", "mlp.neurons", (0, 1, 2), 1, {o: GroupData.of(score) for o in stage.groups})
+    data = RankingData(
+        "cell",
+        "stability",
+        Columns(("mlp.neurons",), (WIDTH,)),
+        (0, 1, 2),
+        1,
+        {o: GroupData.of(score) for o in stage.groups},
+    )
     made = ranking_result(stage, data)
     assert made.shared_winners == {"L1.N7": ["trump", "obama"]}
     (warning,) = made.warnings

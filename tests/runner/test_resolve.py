@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from runner.bind import Binder
 from runner.compile import compile_plan
+from runner.localization.columns import Columns
 from runner.localization.ranking import GroupData, RankingData
 from runner.neurons import draw_random
 from runner.plan import Condition
@@ -36,7 +37,9 @@ def ranking() -> RankingData:
         shape = (N_LAYERS, WIDTH)
         return GroupData.of(random.random(shape, dtype=np.float32), random.normal(size=shape).astype(np.float32))
 
-    return RankingData("cell", "stability", "mlp.neurons", (0, 1, 2), 1, {"trump": group(), "obama": group()})
+    return RankingData(
+        "cell", "stability", Columns(("mlp.neurons",), (WIDTH,)), (0, 1, 2), 1, {"trump": group(), "obama": group()}
+    )
 
 
 @pytest.fixture

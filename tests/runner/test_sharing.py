@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runner.localization.columns import Columns
 from runner.localization.ranking import GroupData, RankingData
 from runner.properties import Properties, meets
 from runner.sharing import CONSIDERED, shared_by
@@ -16,7 +17,7 @@ N_LAYERS, WIDTH = 3, 40
 
 def ranking(scores: dict[str, np.ndarray]) -> RankingData:
     groups = {owner: GroupData.of(score.astype(np.float32)) for owner, score in scores.items()}
-    return RankingData("cell", "stability", "mlp.neurons", tuple(range(N_LAYERS)), 1, groups)
+    return RankingData("cell", "stability", Columns(("mlp.neurons",), (WIDTH,)), tuple(range(N_LAYERS)), 1, groups)
 
 
 def drawn(seed: int, owners: tuple[str, ...]) -> dict[str, np.ndarray]:

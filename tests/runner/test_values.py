@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 from runner.bind import Binder
 from runner.compile import compile_plan
 from runner.execute import Engine, Outcome
+from runner.localization.columns import Columns
 from runner.localization.ranking import GroupData, RankingData
 from runner.plan import AskStage, Condition
 from runner.program import Mode
@@ -85,7 +86,10 @@ def ran(tmp_path: Path, tiny: tuple[Any, Any], tiny_checkpoint: Path) -> Run:
             own[LAYER, neuron] = 1.0
             groups[owner] = GroupData.of(own, np.full_like(score, 0.5))
         resolver = Resolver(
-            experiment, stage, {"cell": RankingData("cell", "stability", "mlp.neurons", (0, 1, 2), 1, groups)}, N_LAYERS
+            experiment,
+            stage,
+            {"cell": RankingData("cell", "stability", Columns(("mlp.neurons",), (WIDTH,)), (0, 1, 2), 1, groups)},
+            N_LAYERS,
         )
         resolver.widths_of = {("mlp.neurons", layer): WIDTH for layer in range(N_LAYERS)}
         engine = Engine(model, mode=mode)

@@ -86,6 +86,7 @@ BUILT = [
     "  t: {templates: attributes, variants: all}}\n",
     "localize: {cell: {metric: stability, layers: [4-9, 80%-100%], top: 3, site: mlp.out, position: last}}\n",
     "localize: {cell: {metric: stability, position: [entity.all, last], pool: max, controls: {random_names: 20}}}\n",
+    "localize: {c: {metric: stability, site: [mlp.up, mlp.gate, attn.q]}}\n",
     "localize: {c: {metric: stability, by: state}, d: {metric: random, prompts: facts, by: [entity, relation]}}\n",
     "localize: {layer: layer_stability,\n"
     "  a: {metric: gradient_x_activation, objective: answer_logit, position: entity.last, by: entity},\n"
@@ -112,11 +113,6 @@ REFUSED = [
         "localize: {c: {metric: stability, against: others}}\n",
         "localize.c.against",
         "contrasting with others is not built yet",
-    ),
-    (
-        "localize: {c: {metric: stability, site: [mlp.up, mlp.gate]}}\n",
-        "localize.c.site",
-        "a ranking over several sites is not built yet",
     ),
     (
         "localize: {c: {metric: stability, position: entity.all, pool: each}}\n",

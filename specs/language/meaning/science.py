@@ -271,6 +271,9 @@ def check_rankings(scope: Scope) -> None:
                     f"layer_stability is compared with names in the same prompts, and '{spec.against}' are prompts"
                 )
                 scope.tell(f"{message}; write dummies, or placeholders of your own", *path, "against")
+        if spec.metric == "layer_stability" and len(spec.site or []) > 1:
+            message = f"layer_stability ranks the layers of one site, and {len(spec.site or [])} are named"
+            scope.tell(f"{message}; write one ranking for each", *path, "site")
         if spec.controls is not None and spec.controls.random_names:
             where = (*path, "controls", "random_names")
             if spec.metric == "random":

@@ -103,7 +103,7 @@ def _observation(
     reading: PlannedReading,
     question: BoundPrompt,
     outcome: Outcome,
-    shared: Mapping[tuple[str | None, str], int],
+    shared: Mapping[tuple[str | None, str | None, str], int],
     tokenizer: Any,
     lengths: frozenset[int],
 ) -> Observation:
@@ -119,7 +119,7 @@ def _observation(
                 if outcome.finite[slot.sequence]
                 else (0.0,) * (slot.stop - slot.start),
                 tuple(max(1, int(v)) for v in outcome.ranks[slot.sequence][slot.start : slot.stop]),
-                shared.get((question.text.relation, slot.text), 0),
+                shared.get((question.text.relation, question.text.language, slot.text), 0),
             )
         )
     tokens = None
@@ -157,22 +157,23 @@ def _known(question: BoundPrompt, clean: Observation, rule: Condition | None) ->
     return holds(rule, measured(own, [rule.quantity]).values[rule.quantity])
 
 
-def shared_tokens(questions: Sequence[BoundPrompt]) -> dict[tuple[str | None, str], int]:
-    """Count, for each answer of a relation, how many leading tokens another entity's answer begins with too."""
-    candidates: dict[str | None, dict[tuple[str | None, str], tuple[int, ...]]] = {}
+def shared_tokens(questions: Sequence[BoundPrompt]) -> dict[tuple[str | None, str | None, str], int]:
+    """Count, for each answer of a relation in a language, the leading tokens another entity's answer begins with."""
+    Candidates = dict[tuple[str | None, str], tuple[int, ...]]
+    candidates: dict[tuple[str | None, str | None], Candidates] = {}
     for question in questions:
         for answer in question.answers:
-            own = candidates.setdefault(question.text.relation, {})
+            own = candidates.setdefault((question.text.relation, question.text.language), {})
             own[(question.text.entity, answer.text)] = answer.tokens
-    shared: dict[tuple[str | None, str], int] = {}
-    for relation, answers in candidates.items():
+    shared: dict[tuple[str | None, str | None, str], int] = {}
+    for (relation, language), answers in candidates.items():
         for (entity, text), tokens in answers.items():
             longest = 0
             for (other, other_text), other_tokens in answers.items():
                 if other == entity or other_text == text:
                     continue
                 longest = max(longest, common_prefix(tokens, other_tokens))
-            shared[(relation, text)] = max(longest, shared.get((relation, text), 0))
+            shared[(relation, language, text)] = max(longest, shared.get((relation, language, text), 0))
     return shared
 
 

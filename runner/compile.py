@@ -31,9 +31,11 @@ from specs.language.facts import (
     column,
     draw,
     entities_of,
+    missing,
     owner_key,
     placeholder_names,
     prompt_set,
+    questions_in,
     role_of,
     with_name,
 )
@@ -68,7 +70,8 @@ def compile_plan(experiment: Experiment, binder: Binder, n_layers: int) -> Plan:
         plan_vector(experiment, name, binder, n_layers) for name in experiment.vectors if ("vectors", name) in wanted
     )
     ask = tuple(compile_ask(experiment, name, binder, n_layers) for name in names)
-    return Plan(localize, ask, vectors=vectors)
+    left_out = (item for block, name in sorted(wanted) if block == "prompts" for item in missing(experiment, name))
+    return Plan(localize, ask, vectors=vectors, left_out=tuple(left_out))
 
 
 def compile_ask(
@@ -624,8 +627,8 @@ def _control_notes(
 
 def _candidates(experiment: Experiment, asked: Sequence[PromptText], binder: Binder) -> Iterator[BoundPrompt]:
     """Bind every question of the relations that are asked: whether answers share tokens is no matter of who is."""
-    for relation in dict.fromkeys(text.relation for text in asked if text.relation):
-        for text in prompt_set(experiment, relation):
+    for relation, language in dict.fromkeys((text.relation, text.language) for text in asked):
+        for text in questions_in(experiment, relation, language) if relation is not None else ():
             result = binder.bind(text)
             if isinstance(result, BoundPrompt):
                 yield result

@@ -27,7 +27,6 @@ from specs.language.experiment import (
     NeuronSet,
     PromptSet,
     RankingControls,
-    Relation,
     Source,
     Times,
 )
@@ -97,8 +96,6 @@ def _no_twin(value: Any) -> bool:
 
 NOT_BUILT: tuple[NotBuilt, ...] = (
     # material
-    NotBuilt(Relation, "translations", "`translations:` (questions in other languages)"),
-    NotBuilt(PromptSet, "language", "`language:` (questions in other languages)"),
     NotBuilt(PromptSet, "pairs", "`pairs:` (clean and patch twins)"),
     NotBuilt(PromptSet, "patch", "`patch:` (clean and patch twins)"),
     NotBuilt(PromptSet, "known", "`known: {}`", _hit, instead="write any, pass@n or accuracy"),

@@ -22,8 +22,10 @@ from specs.language.experiment import (
     PlaceholderFile,
     PromptSet,
     Relation,
+    Translation,
 )
 from specs.language.parts import Item, parts_of
+from specs.language.results import LeftOut
 from specs.language.scalars import suggest
 from specs.language.shipped import PLACEHOLDERS, TEMPLATES, TEXTS, read_list, shipped_list
 from specs.language.templates import Span, frame, render, substitute
@@ -37,12 +39,16 @@ __all__ = [
     "column",
     "entities_of",
     "known_of",
+    "languages_of",
+    "missing",
     "owner_key",
     "owner_keys",
     "owners",
     "placeholder_names",
     "prompt_set",
+    "questions_in",
     "role_of",
+    "unnamed",
     "with_name",
 ]
 
@@ -303,9 +309,9 @@ def _one_question(experiment: Experiment, name: str, entity: str, spec: PromptSe
     relation = experiment.relations[name]
     for language in _axis(spec.language):
         answers = _answers(relation, entity, language)
-        if not answers:
-            continue
         for phrasing in _axis(spec.phrasing):
+            if _lacks(relation, entity, phrasing, language):
+                continue  # listed by `missing`
             bodies = _bodies(relation, phrasing, language)
             for variant, form in _names(experiment, entity, spec.variants, language):
                 for number, body in enumerate(bodies):
@@ -314,19 +320,111 @@ def _one_question(experiment: Experiment, name: str, entity: str, spec: PromptSe
                     )
 
 
-def _answers(relation: Relation, entity: str, language: str | None) -> tuple[str, ...]:
+def _in_language(relation: Relation, language: str | None) -> Relation | Translation | None:
+    """Give what holds the prompts and answers of a language: a translation, or the relation itself; None for none."""
     if language in relation.translations:
-        return tuple(relation.translations[language or ""].answers.get(entity, ()))
-    return tuple(relation.answers.get(entity, ()))
+        return relation.translations[language or ""]
+    return relation if language in (None, DEFAULT_LANGUAGE) else None
+
+
+def _answers(relation: Relation, entity: str, language: str | None) -> tuple[str, ...]:
+    said = _in_language(relation, language)
+    return () if said is None else tuple(said.answers.get(entity, ()))
 
 
 def _bodies(relation: Relation, phrasing: str | None, language: str | None) -> Sequence[str]:
     """Give the prompts of a phrasing and a language; none where the relation has them not."""
-    if language in relation.translations:
-        return relation.translations[language or ""].prompt if phrasing is None else []
-    if language not in (None, DEFAULT_LANGUAGE):
+    said = _in_language(relation, language)
+    if said is None:
         return []
-    return relation.prompt if phrasing is None else relation.phrasings.get(phrasing, [])
+    return said.prompt if phrasing is None else said.phrasings.get(phrasing, [])
+
+
+def _lacks(relation: Relation, entity: str, phrasing: str | None, language: str | None) -> tuple[str, bool] | None:
+    """Say why a fact cannot be asked in a wording, and whether that holds for the whole relation; None if it can."""
+    into = "" if language is None else f" into '{language}'"
+    if _in_language(relation, language) is None:
+        return f"there is no translation{into}", True
+    if not _bodies(relation, phrasing, language):
+        return f"there is no phrasing '{phrasing}'" + ("" if language is None else f" in '{language}'"), True
+    if not _answers(relation, entity, language):
+        return "there is no answer" + ("" if language is None else f" in '{language}'"), False
+    return None
+
+
+def languages_of(experiment: Experiment, relations: Iterable[str] | None = None) -> tuple[str, ...]:
+    """List the languages that questions can be asked in: that of their own prompts, and the translations'."""
+    chosen = experiment.relations if relations is None else relations
+    found = (code for name in chosen for code in experiment.relations[name].translations)
+    return tuple(dict.fromkeys((DEFAULT_LANGUAGE, *found)))
+
+
+def questions_in(experiment: Experiment, relation: str, language: str | None) -> tuple[PromptText, ...]:
+    """Give every question of a relation in one language; None for its own."""
+    spec = PromptSet(relations=[relation], language=None if language is None else [language])
+    return tuple(_render(experiment, wording) for wording in _questions(experiment, [relation], spec))
+
+
+def missing(experiment: Experiment, name: str) -> tuple[LeftOut, ...]:
+    """List what a prompt set asks for and has not: relations and facts without a translation, phrasings without words.
+
+    Facts are those that have an answer in some language; a relation that lacks a wording as a whole is one entry.
+    """
+    spec = experiment.prompts.get(name)
+    if spec is None or (spec.language is None and spec.phrasing is None):
+        return ()
+    where = f"prompts.{name}"
+    counts: dict[tuple[str, str], int] = {}
+    single: dict[tuple[str, str], None] = {}
+    for relation, entity, phrasings, languages in _wanted(experiment, spec):
+        for language in languages:
+            for phrasing in phrasings:
+                lack = _lacks(experiment.relations[relation], entity, phrasing, language)
+                if lack is not None and lack[1]:
+                    counts[relation, lack[0]] = counts.get((relation, lack[0]), 0) + 1
+                elif lack is not None:
+                    single[f"{relation}/{entity}", lack[0]] = None
+    whole = [
+        LeftOut(what=f"{relation} ({number} {'fact' if number == 1 else 'facts'})", reason=reason, where=where)
+        for (relation, reason), number in counts.items()
+    ]
+    return (*whole, *(LeftOut(what=what, reason=reason, where=where) for what, reason in single))
+
+
+def _wanted(
+    experiment: Experiment, spec: PromptSet
+) -> Iterator[tuple[str, str, Sequence[str | None], Sequence[str | None]]]:
+    """List the facts of a set with the phrasings and languages in which they are asked for."""
+    if spec.of is None:
+        relations = list(experiment.relations) if spec.relations == "all" else list(spec.relations or ())
+        for relation in relations:
+            described = experiment.relations[relation]
+            answered = {*described.answers, *(e for t in described.translations.values() for e in t.answers)}
+            for entity in choose_entities(experiment, spec.entities):
+                if entity in answered:
+                    yield relation, entity, _axis(spec.phrasing), _axis(spec.language)
+        return
+    seen: dict[tuple[str, str, str | None, str | None], None] = {}
+    chosen = None if spec.entities == "all" else set(choose_entities(experiment, spec.entities))
+    for w in _wordings(experiment, spec.of, ()):
+        if w.relation is not None and w.entity is not None and (chosen is None or w.entity in chosen):
+            seen[w.relation, w.entity, w.phrasing, w.language] = None
+    for relation, entity, phrasing, language in seen:
+        yield relation, entity, spec.phrasing or [phrasing], spec.language or [language]
+
+
+def unnamed(experiment: Experiment, name: str) -> dict[str, list[str]]:
+    """List, for each language of a prompt set, the entities that are asked in it under their own name for want of one.
+
+    Language: entities. Not the language of the relations' own prompts.
+    """
+    found: dict[str, dict[str, None]] = {}
+    for prompt in prompt_set(experiment, name):
+        if prompt.entity is None or prompt.language in (None, DEFAULT_LANGUAGE):
+            continue
+        if prompt.language not in experiment.entities[prompt.entity].variants:
+            found.setdefault(prompt.language or "", {})[prompt.entity] = None
+    return {language: list(entities) for language, entities in found.items()}
 
 
 def _names(

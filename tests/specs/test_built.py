@@ -219,6 +219,12 @@ def test_chat_templates_are_built() -> None:
     assert told(text + "prompts: {p: {relations: all, chat: false}}\n") == []
 
 
+def test_questions_in_other_languages_are_built() -> None:
+    german = 'translations: {de: {prompt: "{{ entity }} heiratete", answers: {trump: Melania}}}, prompt:'
+    text = HEAD.replace("prompt:", german)
+    assert text != HEAD and told(text + "prompts: {p: {relations: all, language: [en, de]}}\n") == []
+
+
 def test_what_only_leaves_out_may_be_unbuilt() -> None:
     text = HEAD + intervention(CELL) + "prompts: {v: {pairs: x.json}}\nanalyses: {o: {errors: i}}\n"
     assert len(told(text)) == 2

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from specs.language.errors import RunError
 from specs.language.experiment import Experiment, PromptSet
-from specs.language.facts import PromptText, placeholder_names, prompt_set
+from specs.language.facts import PromptText, languages_of, placeholder_names, prompt_set
 from specs.language.meaning.naming import HasOrigins, Naming, choose
 from specs.language.scalars import suggest
 from specs.language.shipped import PLACEHOLDERS, TEMPLATES, TEXTS
@@ -153,9 +153,17 @@ class PromptSets(Naming):
         relations = self.experiment.relations
         asked = [r for r in spec.relations if r in relations] if isinstance(spec.relations, list) else relations
         phrasings = dict.fromkeys(label for r in asked for label in relations[r].phrasings)
+        for translation in (t for r in asked for t in relations[r].translations.values()):
+            phrasings |= dict.fromkeys(translation.phrasings)
         for n, label in enumerate(spec.phrasing or []):
             if label not in phrasings:
                 self.tell(f"no relation has a phrasing '{label}'{choose(label, phrasings)}", *path, "phrasing", n)
+                fine = False
+        languages = dict.fromkeys(languages_of(self.experiment, asked))
+        for n, code in enumerate(spec.language or []):
+            if code not in languages:
+                message = f"no relation has a translation into '{code}'{choose(code, languages)}"
+                self.tell(message, *path, "language", n)
                 fine = False
         variants = dict.fromkeys(label for e in self.experiment.entities.values() for label in e.variants)
         for n, label in enumerate(spec.variants if isinstance(spec.variants, list) else []):

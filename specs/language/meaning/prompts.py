@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from specs.language import templates
-from specs.language.experiment import Chat, Relation, Split
-from specs.language.facts import column
+from specs.language.experiment import Chat, Relation, Split, Translation
+from specs.language.facts import column, missing, unnamed
 from specs.language.meaning.naming import Path
 from specs.language.meaning.scope import Scope
 
@@ -43,14 +43,18 @@ def _not_a_question(problem: str) -> str:
 
 
 def _bodies(relation: Relation, path: Path) -> Iterator[tuple[str, Path]]:
-    for n, body in enumerate(relation.prompt):
+    yield from _own_bodies(relation, path)
+    for language, translation in relation.translations.items():
+        yield from _own_bodies(translation, (*path, "translations", language))
+
+
+def _own_bodies(said: Relation | Translation, path: Path) -> Iterator[tuple[str, Path]]:
+    """Give the questions of a relation in its own language, or of one translation."""
+    for n, body in enumerate(said.prompt):
         yield body, (*path, "prompt", n)
-    for label, bodies in relation.phrasings.items():
+    for label, bodies in said.phrasings.items():
         for n, body in enumerate(bodies):
             yield body, (*path, "phrasings", label, n)
-    for language, translation in relation.translations.items():
-        for n, body in enumerate(translation.prompt):
-            yield body, (*path, "translations", language, "prompt", n)
 
 
 def check_answers(scope: Scope) -> None:
@@ -68,7 +72,9 @@ def check_answers(scope: Scope) -> None:
                     _is_text(scope, answer, entity, (*path, "translations", language, "answers", entity, n))
         if relation.given is not None and not relation.given.strip():
             scope.tell("`given` is empty; leave it out, and the whole answer is scored", *path, "given")
-        _check_told(scope, relation, path)
+        _check_told(scope, relation, path, None)
+        for language, translation in relation.translations.items():
+            _check_told(scope, translation, (*path, "translations", language), language)
 
 
 def _is_text(scope: Scope, answer: str, entity: str, place: Path) -> bool:
@@ -93,9 +99,9 @@ def _check_given(scope: Scope, answer: str, given: str, place: Path) -> None:
         scope.tell(f"nothing of the answer '{answer}' is left to score after the given '{given}'", *place)
 
 
-def _check_told(scope: Scope, relation: Relation, path: Path) -> None:
+def _check_told(scope: Scope, relation: Relation | Translation, path: Path, language: str | None) -> None:
     """Refuse an answer that the question tells, except a choice between all the answers there are."""
-    bodies = [body for body, _ in _bodies(relation, path) if not templates.check(body)]
+    bodies = [body for body, _ in _own_bodies(relation, path) if not templates.check(body)]
     texts = [" ".join(re.sub(r"\{\{.*?\}\}", "\0", body).split()) for body in bodies]
     told = [
         (entity, n, answer, any(stands_in(answer, text) for text in texts))
@@ -112,8 +118,9 @@ def _check_told(scope: Scope, relation: Relation, path: Path) -> None:
             scope.tell(f"the answer '{answer}' stands in the prompt itself", *place)
             continue
         known = scope.experiment.entities.get(entity)
-        if known is not None and stands_in(answer, known.name):
-            scope.warn(f"the answer '{answer}' stands in the name it is asked about, '{known.name}'", *place)
+        name = "" if known is None else known.variants.get(language or "", [known.name])[0]
+        if stands_in(answer, name):
+            scope.warn(f"the answer '{answer}' stands in the name it is asked about, '{name}'", *place)
 
 
 def stands_in(answer: str, text: str) -> bool:
@@ -177,6 +184,31 @@ def check_chats(scope: Scope) -> None:
                     f"'{twice.text}' is asked in two chats, or in a chat and without one; ask in two interventions"
                 )
                 scope.tell(message, "interventions", name, "ask", n)
+
+
+MOST_NAMED = 4
+
+
+def check_wordings(scope: Scope) -> None:
+    """Say what a set asks for in a phrasing or a language that it has not; refuse a set of which nothing is left."""
+    for name, spec in scope.experiment.prompts.items():
+        found = scope.prompts(name, "prompts", name)
+        if found is None or found.texts is None or (spec.language is None and spec.phrasing is None):
+            continue
+        field = "language" if spec.language is not None else "phrasing"
+        lacking = missing(scope.experiment, name)
+        listed = [f"{item.what}: {item.reason}" for item in lacking[:MOST_NAMED]]
+        listed += [f"and {len(lacking) - MOST_NAMED} more"] if len(lacking) > MOST_NAMED else []
+        if lacking and not found.texts:
+            scope.tell(f"nothing of this set can be asked: {'; '.join(listed)}", "prompts", name, field)
+        elif lacking:
+            scope.warn(f"left out of this set: {'; '.join(listed)}", "prompts", name, field)
+        for language, entities in unnamed(scope.experiment, name).items():
+            n = len(entities)
+            more = f" and {n - MOST_NAMED} more" if n > MOST_NAMED else ""
+            who = f"{', '.join(entities[:MOST_NAMED])}{more}"
+            write = f"the usual name is asked about; another is given as `variants: {{{language}: NAME}}`"
+            scope.warn(f"no name in '{language}' is given for {who}: {write}", "prompts", name, "language")
 
 
 def check_known(scope: Scope) -> None:
@@ -254,6 +286,7 @@ CHECKS = (
     check_answers,
     check_parts,
     check_chats,
+    check_wordings,
     check_known,
     check_strangers,
     check_wording,

@@ -44,7 +44,7 @@ class BoundPrompt:
     """In a chat, the last token of what the user says."""
 
     def positions(self, where: str) -> tuple[int, ...]:
-        """List the token positions a word of the language means; edits act at every mention of the entity.
+        """List the token positions a word of the language means where values are read, all mentions of the entity.
 
         Raises ValueError for a position the prompt does not have.
         """
@@ -70,6 +70,14 @@ class BoundPrompt:
         if not 0 <= place < len(self.ids):
             raise ValueError(f"position {where} is outside a prompt of {len(self.ids)} tokens")
         return (place,)
+
+    def acting(self, where: str) -> tuple[int, ...]:
+        """List the positions at which an edit or a freeze acts: those of :meth:`positions`, and of `all` every one.
+
+        A beginning-of-text token and the frame of a chat are computed like any other token, and what an edit in the
+        weights changes in them an edit at `all` changes too. They are not read: they are the same in all prompts.
+        """
+        return tuple(range(len(self.ids))) if where == "all" else self.positions(where)
 
     @property
     def _text_last(self) -> int:

@@ -21,7 +21,7 @@ from runner.plan import (
     Reading,
 )
 from runner.program import CLEAN, Job, TokenSequence
-from runner.sources import is_placeholders, source_of, uses_clean_run, value_stages
+from runner.sources import is_placeholders, source_of, takes_its_own, uses_clean_run, value_stages
 from runner.tune import Choice, tuning_spec, with_aim
 from runner.vectors import plan_vector
 from specs.language.errors import RunError
@@ -291,6 +291,7 @@ def _ask_stage(
     freed = [p for e in (freeze.except_ if freeze is not None else ()) for p in e.position or ()]
     sources = [s for s in (*map(source_of, spec.edit), freeze and freeze.to) if isinstance(s, Source)]
     has_twin = uses_clean_run(spec)
+    apart = takes_its_own(experiment, spec, positions)
 
     def acting_at(prompt: BoundPrompt) -> list[str]:
         """Give the position of each edit; a text about nobody is edited at every token, for it has no entity's."""
@@ -331,14 +332,14 @@ def _ask_stage(
         if condition is not None:
             if condition.kind != "no_edit":
                 edits = tuple(
-                    () if weights else prompt.positions(position)
+                    () if weights else prompt.acting(position)
                     for position, weights in zip(acting_here, in_weights, strict=True)
                 )
             held: tuple[tuple[str, int], ...] = ()
             if freeze is not None:
-                held = tuple((p, at) for p in freeze.position for at in prompt.positions(p))
+                held = tuple((p, at) for p in freeze.position for at in prompt.acting(p))
                 extra = (p for p in dict.fromkeys(freed) if p not in freeze.position)
-                frozen = held + tuple((p, at) for p in extra for at in prompt.positions(p))
+                frozen = held + tuple((p, at) for p in extra for at in prompt.acting(p))
             touched = [p for group in edits for p in group] + [p for _, p in held]
             # Another model's weights act from the first token on.
             branch = 0 if edits and any(in_weights) else min(touched)
@@ -365,7 +366,7 @@ def _ask_stage(
                     frozen=holding,
                     twin=twin,
                     source=prompt.text.text if condition is not None and sources else "",
-                    apart=condition is not None and any(s.sample is not None for s in sources),
+                    apart=condition is not None and apart,
                     title="" if answers.answers else prompt.text.text,
                     generate=generate,
                     onward=tuple(n for n, at in enumerate(edits) if at and acting_here[n] == "all"),

@@ -19,12 +19,26 @@ import torch
 from nnsight import NNsight
 from torch import Tensor
 
-from interventions import VERBS, copy_nodes, hold
+from interventions import copy_nodes, hold
 from runner.allocator import keep_freed_memory
 from runner.attention import tree_attention, wide_attention
+from runner.blocks import Block, Blocks, gathered
 from runner.budget import HEAD_CHUNK, default_limits, default_memory, family_limits, used_bytes
 from runner.families import Family, SitePlace, block_paths, family_of, logits_of, site_place
-from runner.program import CLEAN, Job, Limits, Mode, Pass, Resolve, Resolved, halve, pack, subset
+from runner.program import (
+    CLEAN,
+    Job,
+    Limits,
+    Mode,
+    NeuronEdit,
+    Pass,
+    Resolve,
+    Resolved,
+    Stored,
+    halve,
+    pack,
+    subset,
+)
 from runner.proof import Proof, require_held
 from runner.stem import Stem, layers_before_edits, stem_of, takes_stems
 from runner.tree import ALIGN, stack_rows
@@ -81,39 +95,24 @@ class Outcome:
 class _Step:
     """What happens at one site of one layer, on values flattened to ``[n_nodes, width]``.
 
-    Written down as arrays, one for each condition, and closed to one tensor for each operation: so neither the number
-    of neurons of a set nor that of the conditions is a number of operations.
+    Edits are written down as blocks, nodes times neurons, one for each condition; small blocks are closed to one
+    operation, so that neither the number of neurons of a set nor that of the conditions is a number of operations.
     """
 
     place: SitePlace
     columns: Tensor | None = None
     """The site's columns, where it is only a part of the tensor."""
     read: tuple[str, int] | None = None
-    _edits: dict[tuple[int, str], list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]] = field(
-        default_factory=dict
-    )
+    _edits: dict[tuple[int, str], list[Block]] = field(default_factory=dict)
     _copies: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
     _held: list[tuple[np.ndarray, list[np.ndarray]]] = field(default_factory=list)
     copies: tuple[Tensor, Tensor] | None = None
     held: tuple[Tensor, Tensor] | None = None
-    edits: list[tuple[str, Tensor, Tensor, Tensor, Tensor | None]] = field(default_factory=list)
+    edits: list[Blocks] = field(default_factory=list)
 
-    def edit(
-        self, order: int, op: str, nodes: np.ndarray, neurons: Sequence[int], amounts: np.ndarray, twins: np.ndarray
-    ) -> None:
-        """Edit every one of some neurons at every one of some nodes.
-
-        ``amounts``: ``[n_neurons]``, or ``[n_nodes, n_neurons]``. ``twins``: ``[n_nodes]``, of whose values the amounts
-        are multiples; empty for amounts as they are.
-        """
-        self._edits.setdefault((order, f"{op} by twin" if len(twins) else op), []).append(
-            (
-                np.repeat(nodes, len(neurons)),
-                np.tile(np.array(neurons, dtype=np.int64), len(nodes)),
-                np.broadcast_to(amounts.astype(np.float32), (len(nodes), len(neurons))).reshape(-1),
-                np.repeat(twins, len(neurons)),
-            )
-        )
+    def edit(self, order: int, op: str, block: Block) -> None:
+        """Edit every one of some neurons at every one of some nodes."""
+        self._edits.setdefault((order, op), []).append(block)
 
     def copy(self, to: np.ndarray, source: np.ndarray) -> None:
         """Hold whole nodes at the values of other nodes of the same pass."""
@@ -129,10 +128,8 @@ class _Step:
         def tensor(parts: Sequence[np.ndarray]) -> Tensor:
             return torch.from_numpy(np.concatenate(parts)).to(device)
 
-        for (_, op), parts in sorted(self._edits.items()):
-            nodes, neurons, amounts, twins = (tensor(part) for part in zip(*parts, strict=True))
-            columns, of = self.place.columns(neurons), twins if op.endswith(" by twin") else None
-            self.edits.append((op.removesuffix(" by twin"), nodes, columns, amounts, of))
+        for (_, op), blocks in sorted(self._edits.items(), key=lambda item: item[0]):
+            self.edits += gathered(op, blocks, self.place.columns, device)
         if self._copies:
             to, source = zip(*self._copies, strict=True)
             self.copies = tensor(to), tensor(source)
@@ -150,10 +147,8 @@ class _Step:
             flat = copy_nodes(flat, *self.copies, self.columns)
         if self.held is not None:
             flat = hold(flat, *self.held, self.columns)
-        for op, nodes, neurons, amounts, twins in self.edits:
-            if twins is not None:  # a clean node, which no edit and no freeze touches
-                amounts = amounts * flat[twins, neurons].float()
-            flat = VERBS[op](flat, nodes, neurons, amounts)
+        for blocks in self.edits:
+            flat = blocks.apply(flat)
         return flat
 
 
@@ -396,7 +391,6 @@ class Engine:
         """Write down what is edited at the one token of each sequence in a pass of decoding: node k of sequence k."""
         steps: dict[tuple[str, int], _Step] = {}
         rows: dict[tuple[Hashable, tuple[int, ...]], list[int]] = {}
-        no_twins = np.zeros(0, dtype=np.int64)
         for k, i in enumerate(decoded):
             sequence = job.sequences[i]
             if sequence.condition is not CLEAN and sequence.onward:
@@ -415,7 +409,7 @@ class Engine:
                             remedy="edit one token of the prompt, or set a number",
                         )
                     at = self._step(steps, edit.site, edit.layer)
-                    at.edit(order, edit.op, np.array(nodes), edit.neurons, np.array(edit.amounts), no_twins)
+                    at.edit(order, edit.op, Block(np.array(nodes), edit.neurons, edit.amounts))
         for step in steps.values():
             step.close(self.device)
         return list(steps.values())
@@ -443,23 +437,33 @@ class Engine:
     ) -> None:
         """Write down what one condition does to the nodes of its sequences in this pass."""
         for order, neuron_edits in enumerate(plan.edits):
-            tokens = [(i, p, k) for i in members for k, p in enumerate(job.sequences[i].edits[order])]
+            if not neuron_edits:
+                continue
             # A node that two sequences share is one node, and edited once.
-            touched, first = np.unique(np.array([nodes[i][p] for i, p, _ in tokens], dtype=np.int64), return_index=True)
-            kept = [tokens[n] for n in first]
+            touched, owner, at_token, number = _tokens_of(job, nodes, members, order)
+            twins: np.ndarray | None = None
+            by_vector: dict[tuple[int, str], list[tuple[np.ndarray, str, int]]] = {}
             for edit in neuron_edits:
                 if edit.weights:
                     continue  # in the model for the while
-                amounts, twins = np.array(edit.amounts), np.zeros(0, dtype=np.int64)
-                if edit.source == "clean":
-                    twins = np.array([nodes[_twin(job, i)][p] for i, p, _ in kept], dtype=np.int64)
-                elif edit.source is not None:
-                    values = [
-                        edit.source.at(edit.site, edit.layer, job.sequences[i].source, edit.position, k)
-                        for i, _, k in kept
-                    ]
-                    amounts = amounts * np.stack(values)[:, edit.neurons] if values else amounts
-                at(edit.site, edit.layer).edit(order, edit.op, touched, edit.neurons, amounts, twins)
+                step = at(edit.site, edit.layer)
+                if edit.source is None:
+                    step.edit(order, edit.op, Block(touched, edit.neurons, edit.amounts))
+                elif edit.source == "clean":
+                    if twins is None:
+                        of_twin = (
+                            nodes[_twin(job, i)][p] for i, p in zip(owner.tolist(), at_token.tolist(), strict=True)
+                        )
+                        twins = np.fromiter(of_twin, dtype=np.int64, count=len(owner))
+                    step.edit(order, edit.op, Block(touched, edit.neurons, edit.amounts, twins))
+                else:
+                    of = (id(edit.source), edit.position)
+                    if of not in by_vector:
+                        by_vector[of] = _by_vector(edit, job, owner, number)
+                    for chosen, text, k in by_vector[of]:
+                        vector = edit.source.at(edit.site, edit.layer, text, edit.position, k)
+                        amounts = edit.amounts * vector[edit.neurons]
+                        step.edit(order, edit.op, Block(touched[chosen], edit.neurons, amounts))
         if plan.held is None:
             return
         wanted: dict[tuple[tuple[str, ...], tuple[str, ...]], list[tuple[int, int, str, int]]] = {}
@@ -697,6 +701,27 @@ def _by_condition(job: Job, nodes: Mapping[int, np.ndarray]) -> dict[Hashable, l
         if job.sequences[i].condition is not CLEAN:
             found.setdefault(job.sequences[i].condition, []).append(i)
     return found
+
+
+def _tokens_of(
+    job: Job, nodes: Mapping[int, np.ndarray], members: Sequence[int], order: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """List what an edit acts on in a pass, ``[n]`` each: node, sequence, position, number of the token of its word."""
+    acting = [np.array(job.sequences[i].edits[order], dtype=np.int64) for i in members]
+    lengths = [len(positions) for positions in acting]
+    every = _joined([nodes[i][positions] for i, positions in zip(members, acting, strict=True)])
+    touched, first = np.unique(every, return_index=True)
+    owner = np.repeat(np.array(members, dtype=np.int64), lengths)[first]
+    return touched, owner, _joined(acting)[first], _joined([np.arange(n) for n in lengths])[first]
+
+
+def _by_vector(edit: NeuronEdit, job: Job, owner: np.ndarray, number: np.ndarray) -> list[tuple[np.ndarray, str, int]]:
+    """Sort the tokens that an edit acts on by the stored vector they take: which of them, its text and number."""
+    assert isinstance(edit.source, Stored)
+    found: dict[tuple[str, int], list[int]] = {}
+    for n, (i, k) in enumerate(zip(owner.tolist(), number.tolist(), strict=True)):
+        found.setdefault(edit.source.key(job.sequences[i].source, edit.position, k), []).append(n)
+    return [(np.array(chosen), text, k) for (text, k), chosen in found.items()]
 
 
 def _frozen_positions(

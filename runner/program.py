@@ -15,11 +15,13 @@ from typing import Literal
 
 import numpy as np
 
-from runner.tree import Tree, aligned, build_tree, common_prefix, count_nodes, keys_of
+from runner.tree import Tree, aligned, build_tree, common_prefix, count_nodes, tagged
 
 Mode = Literal["trees", "padded", "one by one"]
 CLEAN: Hashable = None
 """The condition in which nothing is edited."""
+WRITTEN_OUT = 64
+"""Neurons of an edit up to which its text lists them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +120,35 @@ class Cost:
 
 @dataclass
 class Tags:
-    """Numbers for the conditions of a job: equal conditions at equal positions share nodes."""
+    """Numbers for what conditions do to nodes: equal beginnings on which the same is done share nodes.
+
+    A node's tag says its condition and what is done at that very token. What is done before it is in the tags of the
+    nodes before it, and what is done after it cannot reach it; so prompts of other lengths that begin alike share what
+    one condition makes of their beginning, also where it edits every token.
+    """
 
     numbers: dict[Hashable, int] = field(default_factory=dict)
 
-    def of(self, sequence: TokenSequence) -> int:
+    def of(self, sequence: TokenSequence) -> list[int]:
+        """Give the tag of every position of a sequence, 0 where nothing has been done yet."""
+        length = len(sequence.ids)
         if sequence.condition is CLEAN:
-            return 0
-        key = (sequence.condition, sequence.edits, sequence.frozen, sequence.source if sequence.apart else "")
+            return [0] * length
+        done: list[tuple[Hashable, ...]] = [()] * length
+        for order, positions in enumerate(sequence.edits):
+            for number, p in enumerate(positions):
+                # Stored values are read token by token of a position, so the number of a token counts there.
+                done[p] += ((order, number if sequence.source else 0),)
+        counted: dict[str, int] = {}
+        for name, p in sequence.frozen:
+            number = counted[name] = counted.get(name, -1) + 1
+            done[p] += ((name, number),)
+        own = sequence.source if sequence.apart else ""
+        return [
+            0 if p < sequence.branch_at else self._number((sequence.condition, own, done[p])) for p in range(length)
+        ]
+
+    def _number(self, key: Hashable) -> int:
         return self.numbers.setdefault(key, len(self.numbers) + 1)
 
 
@@ -140,9 +163,9 @@ def subset(job: Job, members: Sequence[int]) -> Job:
 
 
 def sequence_keys(job: Job) -> list[tuple[int, ...]]:
-    """Give each sequence's node keys: its tokens, tagged from its branch on."""
+    """Give each sequence's node keys: its tokens, tagged with what is done to them."""
     tags = Tags()
-    return [keys_of(s.ids, tags.of(s), s.branch_at) for s in job.sequences]
+    return [tagged(s.ids, tags.of(s)) for s in job.sequences]
 
 
 def pack(job: Job, limits: Limits, mode: Mode = "trees") -> list[Pass]:
@@ -328,6 +351,12 @@ class Stored:
         vector: np.ndarray = found[0 if len(found) == 1 else number]
         return vector
 
+    def key(self, text: str, position: str, number: int) -> tuple[str, int]:
+        """Give what tells the vector of a token from others at a position: tokens of equal keys have one vector."""
+        text = "" if self.shared else text
+        some = next(iter(self.values.values()), {}).get((text, position), ())
+        return text, 0 if len(some) == 1 else number
+
     def digest(self, texts: Iterable[str]) -> str:
         """Hash the vectors that some prompts use."""
         digest = hashlib.sha256()
@@ -344,9 +373,9 @@ class Stored:
         return f"Stored({self.label!r})"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class NeuronEdit:
-    """One verb on neurons of one layer: ``amounts[i]`` belongs to ``neurons[i]``.
+    """One verb on neurons of one layer: ``amounts[i]`` belongs to ``neurons[i]``; any sequences become arrays.
 
     ``op``: ``scale`` multiplies the value of the same run, ``set`` replaces it, ``add`` adds to it. With a ``source``
     the amounts are multiples of what each neuron has there: in the clean run of the same tokens (the twin), or in
@@ -357,11 +386,42 @@ class NeuronEdit:
     op: Literal["scale", "set", "add"]
     site: str
     layer: int
-    neurons: tuple[int, ...]
-    amounts: tuple[float, ...]
+    neurons: np.ndarray
+    """``[n]``, int64."""
+    amounts: np.ndarray
+    """``[n]``, float64."""
     source: Literal["clean"] | Stored | None = None
     position: str = ""
     weights: bool = False
+
+    def __post_init__(self) -> None:
+        """Keep neurons and amounts as arrays: a set may hold tens of thousands."""
+        object.__setattr__(self, "neurons", np.asarray(self.neurons, dtype=np.int64))
+        object.__setattr__(self, "amounts", np.asarray(self.amounts, dtype=np.float64))
+        if len(self.neurons) != len(self.amounts):
+            raise ValueError(f"{len(self.neurons)} neurons have {len(self.amounts)} amounts")
+
+    def __repr__(self) -> str:
+        """Write all that decides what is done; of many neurons a hash, for cache keys are made of it."""
+        if len(self.neurons) > WRITTEN_OUT:
+            parts = (self.neurons.tobytes(), self.amounts.tobytes())
+            neurons, amounts = (f"{len(self.neurons)}:{hashlib.sha256(part).hexdigest()}" for part in parts)
+        else:
+            neurons, amounts = str(tuple(self.neurons.tolist())), str(tuple(self.amounts.tolist()))
+        more = f"source={self.source!r}, position={self.position!r}, weights={self.weights!r}"
+        where = f"op={self.op!r}, site={self.site!r}, layer={self.layer!r}"
+        return f"NeuronEdit({where}, neurons={neurons}, amounts={amounts}, {more})"
+
+    def __eq__(self, other: object) -> bool:
+        """Say whether the same is done; stored values are the same if they are one object."""
+        if not isinstance(other, NeuronEdit):
+            return NotImplemented
+        same_source = self.source is other.source or self.source == other.source
+        return same_source and repr(self) == repr(other)
+
+    def __hash__(self) -> int:
+        """Hash what is done."""
+        return hash(repr(self))
 
 
 @dataclass(frozen=True)

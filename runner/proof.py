@@ -35,7 +35,7 @@ class _Frozen:
     nodes: list[int] = field(default_factory=list)
     twins: list[int] = field(default_factory=list)
     vectors: list[np.ndarray] = field(default_factory=list)
-    edited: list[tuple[np.ndarray, tuple[int, ...]]] = field(default_factory=list)
+    edited: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
     """Nodes and neurons that an edit has at the same place: it wins over the freeze."""
     worst: Tensor | None = None
     """``[n_frozen]``, the largest deviation of each; absent until the module has been seen."""
@@ -55,7 +55,7 @@ class _Frozen:
         deviation = deviation.nan_to_num(nan=torch.inf, posinf=torch.inf)
         for touched, neurons in self.edited:
             rows = torch.from_numpy(np.flatnonzero(np.isin(self.nodes, touched))).to(flat.device)
-            deviation[rows[:, None], torch.tensor(neurons, device=flat.device)] = 0
+            deviation[rows[:, None], torch.from_numpy(neurons).to(flat.device)] = 0
         found = deviation.amax(dim=1) if deviation.shape[1] else deviation.sum(dim=1)
         self.worst = found if self.worst is None else torch.maximum(self.worst, found)
 

@@ -6,6 +6,8 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+import numpy as np
+
 from runner.localization.ranking import RankingData
 from runner.neurons import (
     CUTS,
@@ -119,7 +121,7 @@ class Resolver:
         values = made.values
         if condition.kind == "random_neurons":
             values = random_direction(values, (self.experiment.seed, self.stage.name, number, name, condition.draw))
-        return NeuronEdit("add", made.site, made.layer, tuple(range(len(values))), tuple(values.tolist()))
+        return NeuronEdit("add", made.site, made.layer, np.arange(len(values)), values)
 
     def _edit(self, number: int, spec: Edit, condition: Condition) -> tuple[NeuronEdit, ...]:
         vector = self._vector(spec)
@@ -152,7 +154,14 @@ class Resolver:
             by_place.setdefault((address.site, address.layer), []).append((address.neuron, amount))
         return tuple(
             NeuronEdit(
-                verb, site, layer, tuple(n for n, _ in pairs), tuple(a for _, a in pairs), source, position, weights
+                verb,
+                site,
+                layer,
+                np.array([n for n, _ in pairs]),
+                np.array([a for _, a in pairs]),
+                source,
+                position,
+                weights,
             )
             for (site, layer), pairs in by_place.items()
         )

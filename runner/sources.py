@@ -32,6 +32,7 @@ __all__ = [
     "reading_at",
     "source_of",
     "stored_values",
+    "takes_its_own",
     "uses_clean_run",
     "value_stages",
 ]
@@ -57,6 +58,23 @@ def source_of(edit: Edit) -> object:
 def uses_clean_run(spec: Intervention) -> bool:
     """Say whether a condition of an intervention needs the clean run of its own tokens beside it."""
     return (spec.freeze is not None and spec.freeze.to == "clean") or any(source_of(e) == "clean" for e in spec.edit)
+
+
+def takes_its_own(experiment: Experiment, spec: Intervention, words: Sequence[str]) -> bool:
+    """Say whether prompts that begin alike may have other values taken for them at their beginning.
+
+    Those of a random prompt, and means over names that are taken over all tokens of a prompt, later ones too.
+    """
+
+    def own(source: object, positions: Iterable[str]) -> bool:
+        if not isinstance(source, Source):
+            return False
+        named = isinstance(source.mean, list) or (source.mean is not None and is_placeholders(experiment, source.mean))
+        return source.sample is not None or (named and any(word in POOLED for word in positions))
+
+    freeze = spec.freeze
+    held = freeze is not None and own(freeze.to, freeze.position)
+    return held or any(own(source_of(edit), [word]) for edit, word in zip(spec.edit, words, strict=True))
 
 
 def value_stages(

@@ -59,8 +59,12 @@ class Rows:
 
 def keys_of(tokens: Sequence[int], tag: int, branch_at: int) -> tuple[int, ...]:
     """Give the node keys of a sequence whose nodes from ``branch_at`` on belong to ``tag``."""
-    high = tag << _TOKEN_BITS
-    return tuple(t if p < branch_at else high | t for p, t in enumerate(tokens))
+    return tagged(tokens, [0 if p < branch_at else tag for p in range(len(tokens))])
+
+
+def tagged(tokens: Sequence[int], tags: Sequence[int]) -> tuple[int, ...]:
+    """Give the node keys of a sequence: its tokens with the tag of each, 0 for a node that is as the model has it."""
+    return tuple(tag << _TOKEN_BITS | token for token, tag in zip(tokens, tags, strict=True))
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:

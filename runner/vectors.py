@@ -117,7 +117,7 @@ def lesson(prompt: BoundPrompt, answer: tuple[int, ...], position: str) -> Lesso
     """Put a prompt and its answer into one row; where the vector acts everywhere, it acts along the answer too."""
     last = len(prompt.ids) - 1
     ids = prompt.ids + answer[:-1]
-    at = prompt.positions(position)
+    at = prompt.acting(position)
     if position == "all":
         at += tuple(range(len(prompt.ids), len(ids)))
     scored: tuple[tuple[int, int | None], ...] = tuple((last + k, token) for k, token in enumerate(answer))

@@ -41,7 +41,7 @@ def edited_weights(engine: Engine, edits: Sequence[NeuronEdit]) -> Iterator[None
                 # A view with a row for each neuron: torch keeps [outputs, inputs], Conv1D [inputs, outputs].
                 by_neuron = module.weight if type(module).__name__ == "Conv1D" else module.weight.T
                 columns = place.columns(torch.tensor(edit.neurons, device=engine.device))
-                amounts = torch.tensor(edit.amounts, device=engine.device)[:, None]
+                amounts = torch.tensor(edit.amounts, dtype=torch.float32, device=engine.device)[:, None]
                 own = by_neuron[columns].clone()
                 kept.append((by_neuron, columns, own))
                 by_neuron[columns] = (own.float() * amounts).to(own.dtype)

@@ -129,7 +129,9 @@ class Edit(Block):
     add: ValueOrName | None = Field(default=None, description="What is added: a value or a vector's name.")
     neurons: NeuronsRef | None = Field(default=None, description="Which neurons.")
     outside: NeuronsRef | None = Field(default=None, description="All neurons of the site but these.")
-    position: PositionsOrEach | None = Field(default=None, description="Where; as read if absent.")
+    position: PositionsOrEach | None = Field(
+        default=None, description="Where; as read if absent. `all`: every token, the answer's and generated ones too."
+    )
     in_: Annotated[Literal["activations", "weights"], word("place of an edit", Literal["activations", "weights"])] = (
         Field(default="activations", alias="in", description="Edit the run or the checkpoint.")
     )

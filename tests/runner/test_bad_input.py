@@ -458,10 +458,10 @@ def interrupted_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Press Ctrl-C in the middle of the first forward pass of a stage."""
 
     def arrange(stage: str) -> None:
-        import runner.execute as execute
+        import runner.blocks as blocks
         import runner.stages as stages
 
-        real_edit, real_stage, now = dict(execute.VERBS), stages.ask_stage, [""]
+        real_edit, real_stage, now = dict(blocks.VERBS), stages.ask_stage, [""]
 
         def ask_stage(machine: Any, asked: Any, *rest: Any) -> Any:
             now[0] = asked.name
@@ -476,7 +476,7 @@ def interrupted_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
             return press
 
         monkeypatch.setattr("runner.run.ask_stage", ask_stage)
-        monkeypatch.setattr(execute, "VERBS", {verb: pressed_in(verb) for verb in real_edit})
+        monkeypatch.setattr(blocks, "VERBS", {verb: pressed_in(verb) for verb in real_edit})
 
     return arrange
 

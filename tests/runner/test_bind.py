@@ -66,6 +66,13 @@ def test_a_beginning_token_shifts_every_position_by_one() -> None:
     assert 0 not in shifted.positions("all") and len(shifted.positions("all")) == len(plain.positions("all"))
 
 
+def test_an_edit_at_every_token_acts_on_the_beginning_token_too_and_elsewhere_where_values_are_read() -> None:
+    found = bound(Binder(tokenizer("bytes", True)), prompt("Fact: the wife of {}:", "Donald Trump"))
+    assert found.acting("all") == tuple(range(len(found.ids)))
+    for where in ("last", "first", "entity.last", "entity.all", "-2"):
+        assert found.acting(where) == found.positions(where)
+
+
 def test_the_last_token_of_the_entity_is_the_end_of_its_name(binder: Binder) -> None:
     found = bound(binder, prompt("Fact: the wife of {}:", "Donald Trump"))
     (last,) = found.positions("entity.last")

@@ -95,7 +95,7 @@ def test_what_the_user_says_begins_and_ends_where_it_stands(chatting: Any) -> No
     (first,), (end,) = found.positions("first"), found.positions("text.last")
     assert chatting.decode(found.ids[first : end + 1]).strip() == TEXT
     assert found.positions("last") == (len(found.ids) - 1,) and end < len(found.ids) - 1
-    assert found.positions("all")[0] == first
+    assert found.positions("all")[0] == first and found.acting("all") == tuple(range(len(found.ids)))
 
 
 def test_another_name_is_said_in_the_same_frame(chatting: Any) -> None:

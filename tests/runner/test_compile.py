@@ -295,3 +295,9 @@ def test_two_sweeps_are_two_axes(compiled: Compile) -> None:
     amnesia = stage(plan, "amnesia")
     assert amnesia.axes == {"scale": (0.0, -1.0), "top": (1.0, 2.0, 4.0)}
     assert count(amnesia, condition="edit", role="target") == N_OWNERS * N_QUESTIONS * 6
+
+
+def test_an_edit_at_every_token_begins_at_the_beginning_of_text_and_goes_along_the_answer(compiled: Compile) -> None:
+    plan = compiled(("scale: [1, -1, -3], neurons: cell", "set: 0, neurons: cell, position: all"))
+    found = [s for s in stage(plan, "amnesia").job.sequences if s.condition is not CLEAN]
+    assert found and all(s.branch_at == 0 and s.edits == (tuple(range(len(s.ids))),) for s in found)

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 import torch
 
+import runner.blocks
 import runner.execute
 import runner.selfcheck
 from runner.execute import Engine
@@ -105,16 +106,16 @@ def test_an_edit_that_does_nothing_is_caught(monkeypatch):
 
 @pytest.mark.parametrize("wrong", ["set", "scale"])
 def test_an_add_that_does_something_else_is_caught(wrong, monkeypatch):
-    real = dict(runner.execute.VERBS)
-    monkeypatch.setattr(runner.execute, "VERBS", {**real, "add": real[wrong]})
+    real = dict(runner.blocks.VERBS)
+    monkeypatch.setattr(runner.blocks, "VERBS", {**real, "add": real[wrong]})
     found = failed(Engine(tiny_model("llama")))
     assert found == {"adding"}
 
 
 def test_an_identity_that_changes_something_is_caught(monkeypatch):
-    real = dict(runner.execute.VERBS)
+    real = dict(runner.blocks.VERBS)
     wrong = {**real, "scale": lambda values, nodes, neurons, by: real["scale"](values, nodes, neurons, by * 1.5)}
-    monkeypatch.setattr(runner.execute, "VERBS", wrong)
+    monkeypatch.setattr(runner.blocks, "VERBS", wrong)
     assert "identity" in failed(Engine(tiny_model("llama")))
 
 

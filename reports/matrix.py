@@ -29,6 +29,7 @@ VERDICTS: dict[str, tuple[str, Tone]] = {
     "raised": ("✗ raises it", "bad"),
     "unspecific": ("✗ others lose too", "bad"),
     "placebo": ("✗ as a placebo", "bad"),
+    "shared": ("✗ nobody's own", "bad"),
 }
 
 
@@ -191,7 +192,8 @@ def _beside(matrix: MatrixResults, name: str) -> Beside:
     note = (
         "Specific: the figure of the owner moves by at least 5 percent and its interval leaves the clean value; that "
     )
-    note += "of others moves by less than half as much, and so does every control."
+    note += "of others moves by less than half as much, and so does every control. Nobody's own: all that, but the "
+    note += "neuron ranks first for somebody else too."
     if any(e.picked for _, e in found):
         note += (
             " Of each run the value of the sweep is shown at which most is brought back; controls are at their best."

@@ -99,15 +99,23 @@ def effects(results: Results) -> list[Effect]:
     """Say of every intervention and owner in one record what was done and how it compares with its controls.
 
     Of an edit at a placeholder the value of the sweep is the one with the highest mean, else the strongest. Owners
-    without a figure have no record.
+    without a figure have no record. What would be specific is nobody's own where the neuron ranks first for somebody
+    else too.
     """
     found = []
+    shared = _sharing(results)
     for done in results.interventions.values():
         for owner in done.owners:
             record = _gain(results, done, owner) if done.placeholder else _loss_record(results, done, owner)
             if record is not None:
-                found.append(record)
+                nobodys = record.verdict == "specific" and owner in shared
+                found.append(record.model_copy(update={"verdict": "shared"}) if nobodys else record)
     return found
+
+
+def _sharing(results: Results) -> frozenset[str]:
+    """Give the owners whose best neuron ranks first for another one, too, in some ranking of the run."""
+    return frozenset[str]().union(*(ranking.sharing() for ranking in results.rankings.values()))
 
 
 def _loss_record(results: Results, done: InterventionResult, owner: str) -> Effect | None:
@@ -266,7 +274,7 @@ def _cells(ranking: Ranking) -> str:
 
 def _specific(results: Results, done: InterventionResult) -> str:
     """Count the owners whose own neurons have a specific effect; one that two of them share is nobody's."""
-    shared = frozenset[str]().union(*(ranking.sharing() for ranking in results.rankings.values()))
+    shared = _sharing(results)
     found = sum(
         o not in shared and (effect := _effect(done, o)) is not None and effect.verdict == "specific"
         for o in done.owners
@@ -443,7 +451,7 @@ def _others_with_an_effect(results: Results, done: InterventionResult, owner: st
     """Count the other owners whose neurons have a specific effect; a neuron that two of them share is nobody's."""
     forms = other_forms(done.owners)
     rest = [o for o in done.owners if o != owner and o not in forms]
-    shared = frozenset[str]().union(*(ranking.sharing() for ranking in results.rankings.values()))
+    shared = _sharing(results)
     found = sum(
         1 for o in rest if o not in shared and (effect := _effect(done, o)) is not None and effect.verdict == "specific"
     )

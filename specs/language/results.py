@@ -557,8 +557,9 @@ class Effect(Record):
     random_neurons: list[float] = Field(default_factory=list)
     """Mean of each draw."""
     wrong_cell: float | None = None
-    verdict: Literal["none", "raised", "unspecific", "placebo", "specific"]
-    """Specific: the owner's figure moves, that of others by less than half as much, and no control does the same."""
+    verdict: Literal["none", "raised", "unspecific", "placebo", "shared", "specific"]
+    """Specific: the owner's figure moves, that of others by less than half as much, and no control does the same;
+    shared: the same of a neuron that ranks first for somebody else too."""
 
 
 class MatrixCell(Record):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner.sentence import answer
+from runner.sentence import answer, effects
 from specs.language.results import (
     InterventionResult,
     ModelFacts,
@@ -211,6 +211,15 @@ def test_a_rise_is_told_as_it_is():
 
 def test_controls_that_fall_do_not_explain_a_rise():
     assert "placebo" not in answer(results(amnesia(target=1.4, draws=(0.5, 0.6))))
+
+
+def test_the_comparison_of_runs_counts_no_neuron_that_two_share():
+    own = results(amnesia(wrong=0.98))
+    assert [e.verdict for e in effects(own)] == ["specific"]
+    both = ranking(group(), group("obama"), shared={"L1.N4123": ["trump", "obama"]})
+    assert [e.verdict for e in effects(results(amnesia(wrong=0.98), rankings={"cell": both}))] == ["shared"]
+    # What is no specific effect is called what it is.
+    assert [e.verdict for e in effects(results(amnesia(others=0.2), rankings={"cell": both}))] == ["unspecific"]
 
 
 def test_when_nobody_else_is_asked_and_no_placebo_tried_it_says_so():

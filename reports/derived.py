@@ -8,10 +8,10 @@ from typing import Any
 import altair as alt
 
 from reports import formats
-from reports.drawing import ACCENT
+from reports.drawing import ACCENT, PALE
 from reports.encodings import inline, padded
 
-__all__ = ["MOST_LINES", "bars", "cloud", "heat"]
+__all__ = ["MOST_LINES", "bars", "cloud", "departures", "heat", "rising", "shares"]
 
 MOST_LINES = 40
 """Rows or columns of a heat map that are drawn."""
@@ -126,6 +126,106 @@ def cloud(points: Sequence[dict[str, Any]], titles: tuple[str, str], width: int 
         )
     )
     return _fitted(chart, width, 260)
+
+
+def rising(
+    rows: Sequence[dict[str, Any]], order: Sequence[str], whole: Sequence[tuple[str, str]], width: int = WIDTH
+) -> Any:
+    """Draw shares from 0 to 1 over steps: each owner pale, and the means over all of them on top.
+
+    Each row has ``step``, ``value``, ``series`` and ``tip``; ``whole``: (series, colour) of the means.
+    """
+    x = alt.X(
+        "step:N",
+        sort=list(order),
+        scale=alt.Scale(domain=list(order), paddingOuter=0.2),
+        axis=alt.Axis(title="neurons in between, by rank", labelAngle=-40, grid=False),
+    )
+    y = alt.Y(
+        "value:Q",
+        scale=alt.Scale(domain=[0, 1], nice=False),
+        axis=alt.Axis(title="cumulativity", tickCount=5, grid=True),
+    )
+    names = [name for name, _ in whole]
+    single = alt.Chart(inline([row for row in rows if row["series"] not in names])).encode(x=x, y=y)
+    means = alt.Chart(inline([row for row in rows if row["series"] in names])).encode(
+        x=x,
+        y=y,
+        color=alt.Color(
+            "series:N",
+            scale=alt.Scale(domain=names, range=[colour for _, colour in whole]),
+            legend=alt.Legend(title=None, orient="top", direction="vertical" if width < WIDTH else "horizontal"),
+        ),
+        strokeDash=alt.StrokeDash("series:N", scale=alt.Scale(domain=names, range=[[1, 0], [6, 3]]), legend=None),
+    )
+    chart = alt.layer(
+        single.mark_line(color=PALE, strokeWidth=1, opacity=0.6).encode(detail=alt.Detail("series:N")),
+        single.mark_point(filled=True, color=PALE, size=24, opacity=0.9).encode(description=alt.Description("tip:N")),
+        means.mark_line(strokeWidth=2),
+        means.mark_point(filled=True, size=44, opacity=1).encode(description=alt.Description("tip:N")),
+    )
+    return _fitted(chart, width, 300)
+
+
+def departures(rows: Sequence[dict[str, Any]], title: str, width: int = WIDTH) -> Any:
+    """Draw a number above or below 0 for each group as a bar; each row has ``group``, ``value`` and ``tip``."""
+    data = [{**row, "sign": "up" if row["value"] > 0 else "down"} for row in rows]
+    order = [str(row["group"]) for row in rows]
+    chart = (
+        alt.Chart(inline(data))
+        .mark_bar(height=12)
+        .encode(
+            x=alt.X("value:Q", axis=alt.Axis(title=title, tickCount=5, grid=True)),
+            y=alt.Y(
+                "group:N",
+                sort=order,
+                scale=alt.Scale(domain=order),
+                axis=alt.Axis(title=None, labelLimit=LABEL + 40, domain=False, ticks=False),
+            ),
+            color=alt.Color("sign:N", legend=None, scale=alt.Scale(domain=["up", "down"], range=[ACCENT, BLUE])),
+            description=alt.Description("tip:N"),
+        )
+    )
+    return _fitted(chart, width, 22 * len(order) + 50)
+
+
+def shares(
+    rows: Sequence[dict[str, Any]],
+    lines: Sequence[str],
+    kinds: Sequence[tuple[str, str]],
+    width: int = WIDTH,
+) -> Any:
+    """Draw shares that add up to 1 as stacked bars, one bar for each line.
+
+    Each row has ``line``, ``kind``, ``at`` (the place of its kind), ``share`` and ``tip``; ``kinds``: (kind, colour),
+    in the order in which they are stacked.
+    """
+    narrow = width < WIDTH
+    chart = (
+        alt.Chart(inline(rows))
+        .mark_bar(height=13, stroke="white", strokeWidth=0.6)
+        .encode(
+            x=alt.X(
+                "share:Q",
+                scale=alt.Scale(domain=[0, 1], nice=False),
+                axis=alt.Axis(title=None, format="%", tickCount=5),
+            ),
+            y=alt.Y(
+                "line:N",
+                sort=list(lines),
+                scale=alt.Scale(domain=list(lines)),
+                axis=alt.Axis(title=None, labelLimit=130 if narrow else 250, domain=False, ticks=False),
+            ),
+            color=alt.Color(
+                "kind:N",
+                scale=alt.Scale(domain=[kind for kind, _ in kinds], range=[colour for _, colour in kinds]),
+                legend=alt.Legend(title=None, orient="top", columns=3 if narrow else 8, symbolType="square"),
+            ),
+            order=alt.Order("at:Q"),
+            description=alt.Description("tip:N"),
+        )
+    )
+    return _fitted(chart, width, 20 * len(lines) + (110 if narrow else 70))
 
 
 def _ticks(layers: Sequence[int]) -> list[int]:

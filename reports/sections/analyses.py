@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from reports import charts, derived, formats
-from reports.drawing import to_svg
+from reports.drawing import ACCENT, PALE, RULE, to_svg
 from reports.sections.section import Cell, Column, Figure, Section, Table
+from specs.language.errors_of_answers import SHIPPED
 from specs.language.results import AnalysisResult, CellFigure, Results
 
 MANY_ROWS = 24
@@ -30,6 +31,7 @@ class AnalysisView:
     """None where it stands below the chart, to be unfolded."""
     note: str
     chart: Figure | None
+    examples: Table | None = None
 
 
 def build(results: Results) -> Section | None:
@@ -65,6 +67,7 @@ def _analysis(analysis: AnalysisResult) -> AnalysisView:
         None if folded else table,
         f"The first {MOST_ROWS} of {len(rows):,} rows; all are in results.json." if len(rows) > MOST_ROWS else "",
         drawn,
+        _examples(analysis),
     )
 
 
@@ -81,6 +84,9 @@ def chart(analysis: AnalysisResult) -> Figure | None:
         "pivot": _pivot,
         "overlap": _overlap,
         "agreement": _agreement,
+        "cumulativity": _cumulativity,
+        "difference": _difference,
+        "errors": _errors,
     }.get(analysis.verb)
     return draw(analysis) if draw is not None and analysis.rows else None
 
@@ -173,6 +179,96 @@ def _overlap(analysis: AnalysisResult) -> Figure | None:
             value = None if jaccard is None else _float(jaccard)
             cells.append({"line": str(line), "column": str(column), "value": value, "text": str(shared), "tip": tip})
     return _matrix(analysis, "Shared neurons", cells, names, names, (0, 1), ["", ""], "Colour is Jaccard.")
+
+
+MEANS = (("mean over owners (macro)", ACCENT), ("all questions together (micro)", "#0068a8"))
+"""What the lines of cumulativity over all owners are called in its table, and their colours."""
+
+
+def _cumulativity(analysis: AnalysisResult) -> Figure | None:
+    rows = []
+    for owner, step, total, affected, value in analysis.rows:
+        if value is not None:
+            tip = f"{owner}, {step}: {formats.number(_float(value))} ({affected} of {total} affected)"
+            rows.append({"series": str(owner), "step": str(step), "value": _float(value), "tip": tip})
+    steps = list(dict.fromkeys(str(row[1]) for row in analysis.rows))
+    if not rows:
+        return None
+    note = (
+        "Of the questions that are lost at the larger cut-off and not at the smaller one, the share that the neurons "
+        "in between do not lose by themselves. Grey: single owners; where an owner loses no question it has no point."
+    )
+    title = "Lost only to all of the neurons together"
+    return _drawn(analysis, title, lambda width: derived.rising(rows, steps, MEANS, width), note)
+
+
+def _difference(analysis: AnalysisResult) -> Figure | None:
+    if len(analysis.rows) < 2:
+        return None
+    kind = analysis.columns[5]
+    one, other = (name.removesuffix(", n") for name in analysis.columns[1:3])
+    rows = []
+    for group, n_one, n_other, mean_one, mean_other, value, *_ in analysis.rows:
+        tip = f"{group}: {one} {formats.number(_float(mean_one))} (n {n_one}), "
+        tip += f"{other} {formats.number(_float(mean_other))} (n {n_other})"
+        rows.append({"group": str(group), "value": _float(value), "tip": tip})
+    rows.sort(key=lambda row: -float(str(row["value"])))
+    title = f"{kind}: above 0, {one} questions have more"
+    return _drawn(analysis, title, lambda width: derived.departures(rows, kind, width))
+
+
+KINDS = {
+    "right": "#007a5a",
+    "same relation": ACCENT,
+    "another relation": "#d9924f",
+    "article": "#0068a8",
+    "repeats": "#8a3b7c",
+    "option": "#3f37a5",
+    "empty": RULE,
+    "other": PALE,
+}
+OWN_KINDS = ("#7a5c00", "#b3a25e", "#4f6d7a", "#a05a7c")
+"""Colours of the classes that a spec gives, one after another."""
+MOST_BARS = 40
+
+
+def _errors(analysis: AnalysisResult) -> Figure | None:
+    kinds = analysis.columns[3:]
+    own = [kind for kind in kinds if kind not in KINDS]
+    colours = KINDS | {kind: OWN_KINDS[n % len(OWN_KINDS)] for n, kind in enumerate(own)}
+    rows, lines = [], []
+    for relation, condition, n, *found in analysis.rows[-MOST_BARS:]:
+        line = f"{relation}, {str(condition).replace('_', ' ')}"
+        lines.append(line)
+        for at, (kind, share) in enumerate(zip(kinds, found, strict=True)):
+            if share:
+                tip = f"{line}: {kind} {_float(share):.0%} of {n}"
+                rows.append({"line": line, "kind": kind, "at": at, "share": _float(share), "tip": tip})
+    note = "Shares of all questions. " + "; ".join(f"{kind}: {SHIPPED[kind]}" for kind in kinds if kind in SHIPPED)
+    if len(analysis.rows) > MOST_BARS:
+        note += f". The last {MOST_BARS} of {len(analysis.rows)} rows are drawn; the table has all"
+    pairs = [(kind, colours[kind]) for kind in kinds]
+    return _drawn(analysis, "What is said", lambda width: derived.shares(rows, lines, pairs, width), note + ".")
+
+
+def _examples(analysis: AnalysisResult) -> Table | None:
+    """Set out some texts of each class."""
+    if not analysis.examples:
+        return None
+    order = {kind: n for n, kind in enumerate(analysis.columns)}
+    listed = sorted(analysis.examples, key=lambda example: order.get(example.kind, len(order)))
+    rows = [
+        [
+            Cell(example.kind),
+            Cell(example.condition.replace("_", " ")),
+            Cell(formats.visible(example.prompt)),
+            Cell(formats.visible(example.text)),
+            Cell(formats.visible(", ".join(example.answers[:3]))),
+        ]
+        for example in listed
+    ]
+    columns = [Column("class"), Column("condition"), Column("prompt"), Column("what was said"), Column("answer")]
+    return Table(columns, rows, "Examples of each class", wide_cells=True)
 
 
 def _agreement(analysis: AnalysisResult) -> Figure | None:

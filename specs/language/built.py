@@ -54,7 +54,6 @@ MEASURES = frozenset(
         "relative_perplexity",
     }
 )
-ANALYSES = ("cumulativity", "difference", "errors")
 
 
 def never(value: Any) -> bool:
@@ -127,7 +126,6 @@ NOT_BUILT: tuple[NotBuilt, ...] = (
     NotBuilt(Controls, "wrong_cell", "{} wrong cells", lambda n: n <= 1, instead="write 0 or 1"),
     NotBuilt(Controls, "no_edit", "no_edit: {}", lambda n: n <= 1, instead="write 0 or 1"),
     # analyses
-    *(NotBuilt(Analysis, verb, f"the analysis {verb}") for verb in ANALYSES),
     NotBuilt(
         Analysis,
         "across",

@@ -156,9 +156,17 @@ class Analysis(Block):
         default=None, description="Two columns."
     )
     pivot: Text | None = Field(default=None, description="A matrix of an intervention's results.")
-    cumulativity: Text | None = Field(default=None, description="Do slices add up?")
-    difference: Text | None = Field(default=None, description="A column between outcome classes.")
-    errors: Text | None = Field(default=None, description="Share of each wrong answer.")
+    cumulativity: Text | None = Field(
+        default=None,
+        description="Of an intervention with `top: [...]`: 1 - affected / total, of the questions lost between two "
+        "consecutive cut-offs (total) those also lost when only the neurons in between are edited (affected).",
+    )
+    difference: Text | None = Field(
+        default=None, description="A number of the facts (an attribute), compared between two outcomes of an edit."
+    )
+    errors: Text | None = Field(
+        default=None, description="What is said instead of the answer: classes of an intervention's `text@n`."
+    )
     across: Text | None = Field(default=None, description="Column or matrix axis (agreement).")
     method: (
         Annotated[
@@ -176,16 +184,27 @@ class Analysis(Block):
     value: MeasureText | None = Field(
         default=None, description="Measure in the cells (pivot); accuracy_drop@n follows from accuracy@n."
     )
-    slices: Text | None = Field(default=None, description="The intervention with the slices (cumulativity).")
+    slices: Text | None = Field(
+        default=None, description="The intervention with the slices, `rank: [11-50, ...]` (cumulativity)."
+    )
     between: Annotated[list[Annotated[Outcome, word("outcome", Outcome)]], Field(min_length=2, max_length=2)] | None = (
-        Field(default=None, description="The two outcomes compared (difference).")
+        Field(
+            default=None,
+            description="The two outcomes compared (difference): resilient = right before and after, sensitive = right "
+            "and then wrong, gained = wrong and then right, never = wrong in both.",
+        )
     )
     of: Text | None = Field(default=None, description="The intervention (difference).")
-    per: Text | None = Field(default=None, description="Separately within (difference).")
+    per: Text | None = Field(default=None, description="Column within whose values outcomes are compared (difference).")
     test: (
         Annotated[Literal["wilcoxon", "mannwhitney", "t"], word("test", Literal["wilcoxon", "mannwhitney", "t"])] | None
-    ) = Field(default=None, description="Which test (difference).")
-    classes: dict[Text, Text] | None = Field(default=None, description="Name: pattern (errors).")
+    ) = Field(
+        default=None,
+        description="Which test (difference); wilcoxon over the values of `per` if there is one, else mannwhitney.",
+    )
+    classes: dict[Text, Text] | None = Field(
+        default=None, description="Name: regular expression, searched in a wrong answer before other classes (errors)."
+    )
 
     @model_validator(mode="after")
     def _has_one_verb(self) -> Analysis:

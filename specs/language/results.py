@@ -494,6 +494,20 @@ class CellFigure(Record):
     """Why there is no value."""
 
 
+class ErrorExample(Record):
+    """A wrong answer of one class, as the model gave it."""
+
+    kind: str
+    """The class."""
+    condition: str
+    """With the value of the sweep, if there is one."""
+    relation: str | None = None
+    prompt: str
+    text: str
+    answers: list[str] = Field(default_factory=list)
+    """What would have been right."""
+
+
 class AnalysisResult(Record):
     """What an analysis derived: a table, and a sentence."""
 
@@ -506,6 +520,8 @@ class AnalysisResult(Record):
     figures: dict[str, float] = Field(default_factory=dict)
     cells: list[CellFigure] = Field(default_factory=list)
     """Of a pivot, what each of its cells rests on."""
+    examples: list[ErrorExample] = Field(default_factory=list)
+    """Of errors, some texts of each class."""
 
 
 class ClaimResult(Record):

@@ -82,6 +82,9 @@ BUILT = [
     "analyses: {s: {agreement: e, across: variant}, p: {profile: a}, o: {overlap: a}, q: {overlap: [a, b]},\n"
     "  c: {correlation: [a/layer, popularity]}}\n",
     intervention(CELL) + "analyses: {p: {pivot: i, rows: edited, columns: entity, value: knowledge_score}}\n",
+    intervention(f"{CELL}, measure: [accuracy@2, text@9]")
+    + "analyses: {p: {pivot: i, rows: asked, columns: edited, value: accuracy_drop@2}, e: {errors: i},\n"
+    "  d: {difference: popularity, between: [sensitive, resilient], of: i, per: relation}}\n",
     "prompts: {p: {relations: all, known: accuracy@2}, q: {of: p, known: any},\n"
     "  t: {templates: attributes, variants: all}}\n",
     "localize: {cell: {metric: stability, layers: [4-9, 80%-100%], top: 3, site: mlp.out, position: last}}\n",
@@ -190,11 +193,6 @@ REFUSED = [
         "text under a freeze of every position is not built yet: what is generated would not be held",
     ),
     (
-        "localize: {c: stability}\nanalyses: {o: {errors: i}}\n",
-        "analyses.o.errors",
-        "the analysis errors is not built yet",
-    ),
-    (
         "localize: {c: stability}\nanalyses: {o: {agreement: c, across: entity}}\n",
         "analyses.o.across",
         "agreement across entity is not built yet; write `across: variant`, or an axis of the matrix",
@@ -226,7 +224,9 @@ def test_questions_in_other_languages_are_built() -> None:
 
 
 def test_what_only_leaves_out_may_be_unbuilt() -> None:
-    text = HEAD + intervention(CELL) + "prompts: {v: {pairs: x.json}}\nanalyses: {o: {errors: i}}\n"
+    text = (
+        HEAD + intervention(CELL) + "prompts: {v: {pairs: x.json}}\nanalyses: {o: {agreement: cell, across: entity}}\n"
+    )
     assert len(told(text)) == 2
     assert told(text.replace("prompts: {v: {pairs: x.json}}\n", "") + "only: i\n") == []
 

@@ -576,6 +576,85 @@ SCIENCE = [
         "the slices of slices are not the differences of more's cut-offs; they would be 11-50, 51-200",
     ),
     (
+        "interventions:\n  more: {edit: {set: 0, neurons: {of: cell, top: [10, 50, 200]}}, measure: accuracy@2}\n"
+        "  slices: {extends: more, ask: craft, edit: {set: 0, neurons: {of: cell, rank: [11-50, 51-200]}}}\n"
+        "analyses: {adds_up: {cumulativity: more, slices: slices}}",
+        "analyses.adds_up.slices",
+        "'slices' asks craft, and 'more' facts; what is lost is looked up question by question",
+    ),
+    (
+        "localize: {drawn: {metric: random}}\n"
+        "interventions:\n  more: {edit: {set: 0, neurons: {of: cell, top: [10, 50, 200]}}, measure: accuracy@2}\n"
+        "  slices: {extends: more, edit: {set: 0, neurons: {of: drawn, rank: [11-50, 51-200]}}}\n"
+        "analyses: {adds_up: {cumulativity: more, slices: slices}}",
+        "analyses.adds_up.slices",
+        "'slices' edits neurons of another ranking than 'more'",
+    ),
+    (
+        "interventions:\n"
+        "  more: {edit: {set: 0, neurons: {of: cell, top: [10, 50, 200]}}, measure: answer_probability}\n"
+        "  slices: {extends: more, edit: {set: 0, neurons: {of: cell, rank: [11-50, 51-200]}}}\n"
+        "analyses: {adds_up: {cumulativity: more, slices: slices}}",
+        "analyses.adds_up.cumulativity",
+        "'more' and 'slices' measure nothing alike that says whether an answer is right; add accuracy@2",
+    ),
+    (
+        "interventions:\n"
+        "  more: {edit: {scale: [0, -1], neurons: {of: cell, top: [10, 50, 200]}}, measure: accuracy@2}\n"
+        "  slices: {extends: more, edit: {set: 0, neurons: {of: cell, rank: [11-50, 51-200]}}}\n"
+        "analyses: {adds_up: {cumulativity: more, slices: slices}}",
+        "analyses.adds_up.cumulativity",
+        "'more' asks every question at 2 values of scale; this takes one of them",
+    ),
+    (
+        "interventions: {hit: {edit: {set: 0, neurons: cell}, measure: accuracy@2}}\n"
+        "analyses: {d: {difference: fame, between: [sensitive, sensitive], of: hit}}",
+        "analyses.d.between",
+        "sensitive facts do not differ from themselves; name two outcomes",
+    ),
+    (
+        "interventions: {hit: {edit: {set: 0, neurons: cell}, measure: accuracy@2}}\n"
+        "analyses: {d: {difference: fame, between: [sensitive, resilient], of: hit, test: wilcoxon}}",
+        "analyses.d.test",
+        "wilcoxon compares pairs, one for each value of `per:`; add `per: relation`, or write mannwhitney",
+    ),
+    (
+        "interventions: {hit: {edit: {set: 0, neurons: cell}, measure: accuracy@2}}\n"
+        "analyses: {d: {difference: language, between: [sensitive, resilient], of: hit}}",
+        "analyses.d.difference",
+        "'language' is a text; a difference is of a number, such as popularity",
+    ),
+    (
+        "interventions: {hit: {edit: {set: 0, neurons: cell}, measure: answer_probability}}\n"
+        "analyses: {d: {difference: fame, between: [sensitive, resilient], of: hit}}",
+        "analyses.d.of",
+        "hit measures nothing that says whether an answer is right; add accuracy@2",
+    ),
+    (
+        "interventions: {hit: {edit: {scale: [0, -1], neurons: cell}, measure: accuracy@2}}\n"
+        "analyses: {d: {difference: fame, between: [sensitive, resilient], of: hit}}",
+        "analyses.d.of",
+        "'hit' asks every question at 2 values of scale; this takes one of them",
+    ),
+    (
+        "analyses: {said: {errors: silence}}",
+        "analyses.said.errors",
+        "errors are read off what is said, and silence measures no text; add text@20 to its `measure`",
+    ),
+    (
+        "interventions: {hit: {edit: {set: 0, neurons: cell}, measure: text@9}}\n"
+        'analyses: {said: {errors: hit, classes: {the: "(a+)+$"}}}',
+        "analyses.said.classes.the",
+        "the pattern '(a+)+$' cannot be used: it repeats a repetition, which can take exponential time",
+    ),
+    (
+        "interventions: {hit: {edit: {set: 0, neurons: cell}, measure: text@9}}\n"
+        'analyses: {said: {errors: hit, classes: {article: "^The"}}}',
+        "analyses.said.classes.article",
+        "'article' is a class that is there already (right, empty, option, same relation, another relation, article, "
+        "repeats, other)",
+    ),
+    (
         "analyses: {adds_up: {cumulativity: silence, slices: silence}}",
         "analyses.adds_up.cumulativity",
         "'silence' has no cut-offs: its edit needs `top: [...]`",

@@ -5,6 +5,7 @@
     prompts                      templates, answers, parts
     edits                        where an edit acts, and what it is set to
     science                      targets, controls, what was chosen on what
+    analyses                     what an analysis of rows is about
     claims                       result paths, conditions on neurons
     filters                      neurons chosen by results: joined one by one, in an order there is
 
@@ -17,13 +18,21 @@ from pathlib import Path
 
 from specs.language.errors import Problem
 from specs.language.experiment import Experiment
-from specs.language.meaning import claims, edits, filters, names, prompts, science
+from specs.language.meaning import analyses, claims, edits, filters, names, prompts, science
 from specs.language.meaning.naming import HasOrigins
 from specs.language.meaning.scope import Scope
 
 __all__ = ["CHECKS", "check"]
 
-CHECKS = (*names.CHECKS, *prompts.CHECKS, *edits.CHECKS, *science.CHECKS, *claims.CHECKS, *filters.CHECKS)
+CHECKS = (
+    *names.CHECKS,
+    *prompts.CHECKS,
+    *edits.CHECKS,
+    *science.CHECKS,
+    *analyses.CHECKS,
+    *claims.CHECKS,
+    *filters.CHECKS,
+)
 """Every check of the meaning level, in the order in which they are made."""
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from itertools import pairwise
 
 from specs.language.experiment import GRADIENT_METRICS, Controls, Experiment, Intervention, NeuronSet
 from specs.language.facts import entities_of, owner_key
@@ -13,7 +12,6 @@ from specs.language.meaning.overlap import may_share, other_part
 from specs.language.meaning.prompt_sets import Prompts
 from specs.language.meaning.scope import Scope
 from specs.language.meaning.sweeps import asked_of, edited, sweeps_of
-from specs.language.references import parse_rank
 
 __all__ = ["CHECKS"]
 
@@ -297,44 +295,6 @@ def check_edited_layers(scope: Scope) -> None:
 # -- analyses
 
 
-def check_slices(scope: Scope) -> None:
-    """Slices are the differences of the cut-offs they are summed up to."""
-    interventions = scope.experiment.interventions
-    for name, spec in scope.experiment.analyses.items():
-        if spec.cumulativity not in interventions or spec.slices not in interventions:
-            continue
-        path = ("analyses", name)
-        both = (str(spec.cumulativity), str(spec.slices))
-        if any(neurons is None for done in both for _, neurons, _ in edited(scope, done)):
-            continue
-        tops = _cut(scope, str(spec.cumulativity), "top")
-        ranks = _cut(scope, str(spec.slices), "rank")
-        if tops is None:
-            scope.tell(f"'{spec.cumulativity}' has no cut-offs: its edit needs `top: [...]`", *path, "cumulativity")
-            continue
-        if ranks is None:
-            scope.tell(f"'{spec.slices}' has no slices: its edit needs `rank: [...]`", *path, "slices")
-            continue
-        cuts = sorted(int(top) for top in tops)
-        wanted = [f"{a + 1}-{b}" for a, b in pairwise(cuts) if a < b]
-        if [parse_rank(str(rank)) for rank in ranks] != [parse_rank(text) for text in wanted]:
-            scope.tell(
-                f"the slices of {spec.slices} are not the differences of {spec.cumulativity}'s cut-offs; "
-                f"they would be {', '.join(wanted[:2])}{', ...' if len(wanted) > 2 else ''}",
-                *path,
-                "slices",
-            )
-
-
-def _cut(scope: Scope, name: str, cut: str) -> list[str | int] | None:
-    for _, neurons, _ in edited(scope, name):
-        for chosen in neurons.sets if neurons is not None else ():
-            value = getattr(chosen, cut)
-            if isinstance(value, list):
-                return list(value)
-    return None
-
-
 def check_agreement(scope: Scope) -> None:
     """Agreement is across the models of a matrix or the forms a ranking is made for."""
     experiment = scope.experiment
@@ -360,6 +320,5 @@ CHECKS = (
     check_prompt_counts,
     check_rankings,
     check_edited_layers,
-    check_slices,
     check_agreement,
 )

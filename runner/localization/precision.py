@@ -69,6 +69,7 @@ def precision_of_owners(
     step = max(1, room // (threads * BYTES_PER_VALUE * n_prompts))
     order_of = _by_key if values.device.type == "cpu" and values.dtype != torch.float64 else _by_sort
 
+    @torch.inference_mode()  # which a thread does not inherit, and values that were read may demand
     def rank(first: int) -> None:
         columns = slice(first, first + step)
         order, lower = order_of(_numbers(values[:, columns], first))

@@ -77,6 +77,7 @@ class PromptValues:
             self._file.close()
             self._file = None
 
+    @torch.inference_mode()  # for values, and a store, that were made in it
     def add(self, row: int, prompts: np.ndarray, values: Tensor) -> None:
         """Put values of some prompts, ``[n_read, width]``, into a layer, ``prompts`` of ``[n_read]`` in any order."""
         if values.shape != (len(prompts), self.widths[row]):
@@ -128,16 +129,18 @@ class PromptValues:
 
     def _write(self, row: int, prompts: np.ndarray, values: Tensor) -> None:
         assert self._file is not None
-        # Neighbours are written together, so that a pass costs few writes.
-        order = np.argsort(prompts)
-        ascending = np.asarray(prompts)[order]
-        data = _bytes(values.detach().to("cpu", self.dtype)[torch.from_numpy(order)].contiguous())
+        # Neighbours are written together, so that a pass costs few writes; it mostly comes in order.
         line = self.widths[row] * self.dtype.itemsize
+        lines = np.frombuffer(_bytes(values.detach().to("cpu", self.dtype).contiguous()), np.uint8)
+        lines, ascending = lines.reshape(len(prompts), line), np.asarray(prompts)
+        if (ascending[1:] < ascending[:-1]).any():
+            order = np.argsort(ascending)
+            lines, ascending = lines[order], ascending[order]
         starts = np.flatnonzero(np.diff(ascending, prepend=-2) != 1)
         with refusals(self.scratch, REMEDY):
             for start, stop in zip(starts, [*starts[1:], len(ascending)], strict=True):
                 self._file.seek(self._begins[row] + int(ascending[start]) * line)
-                rest = data[start * line : stop * line]
+                rest = lines[start:stop].reshape(-1).data
                 while rest:
                     rest = rest[self._file.write(rest) :]
 

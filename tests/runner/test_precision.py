@@ -132,6 +132,17 @@ def test_columns_may_be_a_part_of_a_table_which_is_left_as_it_is() -> None:
     assert torch.equal(torch.signbit(table), torch.signbit(kept))
 
 
+def test_values_of_a_pass_and_values_with_a_gradient_are_taken_as_they_are() -> None:
+    positive = torch.tensor([True, False, False])
+    for values in (torch.rand(3, 5), torch.rand(3, 5, requires_grad=True)):
+        expected = average_precision(values.detach(), positive)
+        with torch.inference_mode():
+            read = values * 1
+            assert torch.equal(average_precision(read, positive), expected)
+        assert torch.equal(average_precision(read, positive), expected)
+        assert not average_precision(values, positive).requires_grad
+
+
 def test_no_columns_give_no_scores() -> None:
     assert average_precision(torch.empty(3, 0), torch.tensor([True, False, False])).shape == (0,)
 

@@ -67,6 +67,17 @@ def test_a_prompt_comes_once_and_none_is_missing(tmp_path: Path, budget: int) ->
             store.add(1, np.array([0]), torch.ones(1, 3))
 
 
+@pytest.mark.parametrize("budget", [0, 1 << 20])
+def test_values_are_taken_within_a_pass_and_outside(tmp_path: Path, budget: int) -> None:
+    with torch.inference_mode():
+        read = torch.ones(1, 2)
+        store = PromptValues(2, [2], budget=budget, scratch=tmp_path).__enter__()
+        store.add(0, np.array([0]), read)
+    store.add(0, np.array([1]), torch.full((1, 2), 2.0, requires_grad=True))
+    assert store.layer(0).tolist() == [[1.0, 1.0], [2.0, 2.0]]
+    store.__exit__(None, None, None)
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RunError])
 def test_the_file_is_gone_after_an_interrupt_and_an_error(tmp_path: Path, error: Any) -> None:
     folder = tmp_path / "scratch"

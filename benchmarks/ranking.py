@@ -136,6 +136,7 @@ def whole(n_prompts: int, n_owners: int, layers: int, width: int, budget: int, s
         "in_file": in_file,
         "budget_bytes": budget,
         "seconds": seconds,
+        "cpu_seconds_with_drawing_values": time.process_time(),
         "peak_bytes": peak_bytes(),
         "peak_bytes_before": before,
         "mean_precision": float(scores.mean()),

@@ -29,9 +29,9 @@ def average_precision(values: Tensor, positive: Tensor, *, block_bytes: int | No
     AP = sum over thresholds t, from the highest, of (R_t - R_t-1) P_t, with precision P and recall R of "the value is
     at least t": the mean, over the positives, of the share of positives among the prompts whose value is at least as
     high. Equal values are one threshold, as in scikit-learn's ``average_precision_score``, which it equals to rounding.
-    A neuron that knows nothing has about the base rate, the share of positives. ``positive``: bool of ``[n_prompts]``.
-    Infinities are ordinary values. Raises :class:`RunError` for a value that is not a number, and where all prompts are
-    positive or none is.
+    A neuron that knows nothing has about the base rate, the share of positives (on average a little more).
+    ``positive``: bool of ``[n_prompts]``. Infinities are ordinary values. Raises :class:`RunError` for a value that is
+    not a number, and where all prompts are positive or none is.
     """
     return average_precision_many(values, positive[None], block_bytes=block_bytes)[0]
 

@@ -24,6 +24,8 @@ Ranks = npt.NDArray[np.int64]
 Arrays = Mapping[str, Floats]
 NEXT_BEST = 5
 """Dominance compares the best score with the mean of so many next ones of the layer."""
+LEAST_FIRST, MOST_FIRST = 1 << 12, 1 << 16
+"""So many of the best are listed at least and kept in memory for each owner; a longer list than the second is not."""
 
 
 @dataclass
@@ -41,6 +43,9 @@ class GroupData:
     values: dict[tuple[int, int], list[float]] = field(default_factory=dict)
     """(layer, column): its activation on every prompt, for the neurons that are listed."""
     prompts: list[str] = field(default_factory=list)
+    _first: Ranks | None = field(default=None, init=False, repr=False, compare=False)
+    """The longest list of the best that was asked for, so that a sweep over sizes of a set reads few scores."""
+    _shape: tuple[int, int] | None = field(default=None, init=False, repr=False, compare=False)
 
     @classmethod
     def of(cls, score: Floats, mean: Floats | None = None, std: Floats | None = None, **more: Any) -> GroupData:
@@ -71,14 +76,30 @@ class GroupData:
         """List all candidates, best first, as flat indices; equal scores keep the order of layer and neuron."""
         return np.argsort(-self.score.reshape(-1), kind="stable")
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of layers that were ranked, and of candidates in each."""
+        if self._shape is None:
+            n_layers, width = self.score.shape
+            self._shape = n_layers, width
+        return self._shape
+
     def best(self, n: int) -> Ranks:
-        """List the best ``n`` candidates as :meth:`order` does, without sorting the rest."""
-        worst_first = -self.score.reshape(-1)
-        if n >= len(worst_first):
-            return self.order()
-        last = np.partition(worst_first, n - 1)[n - 1]
+        """List the best ``n`` candidates as :meth:`order` does, without sorting the rest; not to be written to."""
+        if self._first is not None and n <= len(self._first):
+            return self._first[:n]
+        score = self.score
+        if n >= score.size:
+            return np.argsort(-score.reshape(-1), kind="stable")
+        some = min(max(n, LEAST_FIRST), score.size)
+        worst_first = -score.reshape(-1)
+        last = np.partition(worst_first, some - 1)[some - 1]
         candidates = np.flatnonzero(worst_first <= last)
-        return candidates[np.argsort(worst_first[candidates], kind="stable")][:n]
+        found: Ranks = candidates[np.argsort(worst_first[candidates], kind="stable")][:some]
+        if some <= MOST_FIRST:
+            found.flags.writeable = False
+            self._first, self._shape = found, (score.shape[0], score.shape[1])
+        return found[:n]
 
 
 @dataclass
@@ -154,8 +175,8 @@ class RankingData:
         Raises :class:`RunError` for a rank that the ranking does not have.
         """
         group = self.groups[key]
-        score = group.score
-        n, width = score.size, score.shape[1]
+        n_layers, width = group.shape
+        n = n_layers * width
         if max(abs(first), abs(last)) > n:
             raise RunError(
                 f"'{self.name}' ranks {n:,} neurons; there is no rank {max(abs(first), abs(last)):,}",

@@ -21,6 +21,7 @@ from runner.execute import Engine
 from runner.localization.layers import COSINE_FLOOR, layer_figures, rank_layers, read_names
 from runner.localization.localize import localize
 from runner.localization.pool import by_sequence, pooled
+from runner.localization.ranking import GroupData
 from runner.plan import LocalizeStage
 from runner.program import Limits
 from runner.store import load as load_results
@@ -533,3 +534,37 @@ def test_a_baseline_of_hardly_any_texts_is_refused_with_its_reason(
     answer = command(few, "--no-track")
     assert answer.code == 4 and "compares with 3 texts of few; stability needs 8" in answer.err
     assert "Traceback" not in answer.all
+
+
+@pytest.mark.parametrize("size", [20, 5_000])
+def test_the_best_are_the_first_of_the_whole_order_and_few_are_read_twice(size: int) -> None:
+    random = np.random.default_rng(size)
+    score = random.integers(0, 40, (3, size)).astype(np.float32)  # with many ties
+    reads = []
+
+    def kept() -> dict[str, np.ndarray]:
+        reads.append(1)
+        return {"score": score}
+
+    group = GroupData(kept)
+    whole = np.argsort(-score.reshape(-1), kind="stable")
+    for n in (1, 7, 3, 20, 4_999, 12, 4_999, 3 * size, 1):
+        n = min(n, 3 * size)
+        assert group.best(n).tolist() == whole[:n].tolist()
+    assert group.order().tolist() == whole.tolist()
+    assert group.shape == (3, size)
+    before = len(reads)
+    for n in range(1, min(4_999, 3 * size)):
+        group.best(n)
+    assert len(reads) == before
+    with pytest.raises(ValueError, match="read-only"):
+        group.best(5)[0] = 0
+
+
+def test_a_list_that_is_too_long_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.localization.ranking.LEAST_FIRST", 4)
+    monkeypatch.setattr("runner.localization.ranking.MOST_FIRST", 8)
+    group = GroupData.of(np.random.default_rng(0).random((2, 30), dtype=np.float32))
+    for n in (3, 20, 60, 6):
+        assert group.best(n).tolist() == group.order()[:n].tolist()
+        assert group._first is not None and len(group._first) <= 8

@@ -16,12 +16,14 @@ from specs.language.conditions import holds
 from specs.language.experiment import Condition
 from specs.language.facts import PromptText
 
-__all__ = ["PromptNumbers", "known_rule", "rows_of"]
+__all__ = ["PromptNumbers", "known_rule", "meets", "observation_of", "rows_of", "shared_tokens"]
 
 KNOWN = Condition(quantity="pass@5", op="=", value=1.0)
 """A question is known when every token of its answer is among the five most probable, unless the spec says else."""
 
 
+Rules = Condition | Mapping[PromptText, Condition | None] | None
+"""By what questions count as known: one rule for all, or that of each."""
 PromptNumbers = dict[tuple[PromptText, str], int]
 """(question, stranger who is asked about in its place): the number of the prompt."""
 
@@ -30,13 +32,14 @@ def rows_of(
     stage: AskStage,
     outcome: Outcome,
     tokenizer: Any,
-    rule: Condition | None,
+    rule: Rules,
     numbers: PromptNumbers | None = None,
     purpose: Literal["score", "tune"] = "score",
 ) -> list[Row]:
     """Read a stage's rows out of the scores of its job; each carries its measures and what they compare with.
 
-    ``rule``: what the clean model must meet for a question to be known (``pass@5 = 1``); None for any question.
+    ``rule``: what the clean model must meet for a question to be known (``pass@5 = 1``), None for any question; or the
+    rule of each question, where the sets that are asked have different ones.
     ``numbers``: those of prompts that another part of the intervention has asked; new ones are added. ``purpose``: what
     the questions are asked for.
     """
@@ -47,7 +50,7 @@ def rows_of(
     def observe(reading: PlannedReading, question: BoundPrompt) -> Observation:
         key = (reading, question)
         if key not in seen:
-            seen[key] = _observation(reading, question, outcome, shared, tokenizer, lengths)
+            seen[key] = observation_of(reading, question, outcome, shared, tokenizer, lengths)
         return seen[key]
 
     numbers = {} if numbers is None else numbers
@@ -56,10 +59,11 @@ def rows_of(
     for planned in stage.rows:
         clean = observe(planned.clean, planned.question)
         if planned.question not in known:
-            if planned.former is None:
-                known[planned.question] = _known(planned.question, clean, rule)
-            else:
-                known[planned.question] = _known(planned.former[0], observe(planned.former[1], planned.former[0]), rule)
+            before, seen_before = planned.question, clean
+            if planned.former is not None:
+                before, seen_before = planned.former[0], observe(planned.former[1], planned.former[0])
+            own = rule[before.text] if isinstance(rule, Mapping) else rule
+            known[planned.question] = _known(before, seen_before, own)
         row = Row(
             asked=_asked(stage, planned, numbers, purpose),
             observation=observe(planned.reading, planned.question),
@@ -99,14 +103,15 @@ def _asked(stage: AskStage, planned: PlannedRow, numbers: PromptNumbers, purpose
     )
 
 
-def _observation(
+def observation_of(
     reading: PlannedReading,
     question: BoundPrompt,
     outcome: Outcome,
     shared: Mapping[tuple[str | None, str | None, str], int],
     tokenizer: Any,
-    lengths: frozenset[int],
+    lengths: frozenset[int] = frozenset(),
 ) -> Observation:
+    """Read what the model did on a question out of the scores of its job. ``lengths``: of texts that are wanted."""
     answers = []
     finite = True
     given = len(question.text.given or "")
@@ -147,8 +152,11 @@ def decode(tokenizer: Any, tokens: Sequence[int]) -> str:
 
 def _known(question: BoundPrompt, clean: Observation, rule: Condition | None) -> bool | None:
     """Ask of the clean run on the real name what the rule asks; None where any question will do, or none is asked."""
-    if rule is None or not question.answers:
-        return None
+    return None if rule is None or not question.answers else meets(question, clean, rule)
+
+
+def meets(question: BoundPrompt, clean: Observation, rule: Condition) -> bool:
+    """Say whether what the clean model did on a question meets a rule (``accuracy@2 = 1``)."""
     own = Row(
         asked=Asked("", "", "clean", 0, "target", {}, 0, question.text.text),
         observation=clean,

@@ -77,6 +77,9 @@ class Chosen:
 
     def reason(self, refs: Iterable[NeuronsRef | None], owner: str) -> str:
         """Say why some sets hold nothing for an owner."""
+        refs = list(refs)
+        if any(ref is not None and self.sets.is_unknown(ref, owner) for ref in refs):
+            return "it was not ranked: the clean model knows too few of its prompts"
         for ref in refs:
             for own in self._filters_in(ref):
                 if not self._neurons(own, owner):

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 
 from runner.bind import Binder, BoundPrompt, Unbound
 from runner.filters import reads_of
+from runner.known import KnownTexts, plan_known
+from runner.localization.metrics import least_prompts
 from runner.measures import generated_tokens, needs
 from runner.neurons import Ownership, condition_axes, edit_position, names_layers, owners_of
 from runner.plan import (
@@ -46,7 +48,7 @@ from specs.language.results import LeftOut
 from specs.language.shipped import shipped_list
 from specs.language.words import ConditionName, Role
 
-__all__ = ["HasNeurons", "compile_ask", "compile_plan"]
+__all__ = ["HasNeurons", "compile_ask", "compile_plan", "compile_rankings"]
 
 HasNeurons = Callable[[str, Axes], bool]
 
@@ -60,18 +62,36 @@ WITHOUT_BASELINE = {*FREE_METRICS, "mean_activation", *GRADIENT_METRICS}
 def compile_plan(experiment: Experiment, binder: Binder, n_layers: int) -> Plan:
     """Compile every ranking and intervention that ``only`` leaves, in order of need."""
     wanted = needed(experiment)
-    localize = tuple(
-        _localize_stage(experiment, name, experiment.localize[name], binder, n_layers)
-        for name in experiment.localize
-        if ("localize", name) in wanted
-    )
+    localize = compile_rankings(experiment, binder, n_layers)
     names = run_order(experiment, [name for block, name in wanted if block == "interventions"])
     vectors = tuple(
         plan_vector(experiment, name, binder, n_layers) for name in experiment.vectors if ("vectors", name) in wanted
     )
     ask = tuple(compile_ask(experiment, name, binder, n_layers) for name in names)
     left_out = (item for block, name in sorted(wanted) if block == "prompts" for item in missing(experiment, name))
-    return Plan(localize, ask, vectors=vectors, left_out=tuple(left_out))
+    known = plan_known(experiment, ranked_on(experiment, [stage.spec for stage in localize]), binder)
+    return Plan(localize, ask, vectors=vectors, left_out=tuple(left_out), known=known)
+
+
+def compile_rankings(
+    experiment: Experiment, binder: Binder, n_layers: int, known: KnownTexts | None = None
+) -> tuple[LocalizeStage, ...]:
+    """Compile every ranking that ``only`` leaves; of sets in ``known``, of the questions that the model answers."""
+    wanted = needed(experiment)
+    return tuple(
+        _localize_stage(experiment, name, experiment.localize[name], binder, n_layers, known or {})
+        for name in experiment.localize
+        if ("localize", name) in wanted
+    )
+
+
+def ranked_on(experiment: Experiment, rankings: Sequence[Localize]) -> Iterator[str]:
+    """Name the prompt sets that rankings read."""
+    for spec in rankings:
+        if spec.metric not in FREE_METRICS:
+            yield spec.prompts or "attributes"
+            if isinstance(spec.against, str) and not is_placeholders(experiment, spec.against):
+                yield spec.against
 
 
 def compile_ask(
@@ -99,7 +119,9 @@ def compile_ask(
 # -- localisation -----------------------------------------------------------------------------------------------
 
 
-def _localize_stage(experiment: Experiment, name: str, spec: Localize, binder: Binder, n_layers: int) -> LocalizeStage:
+def _localize_stage(
+    experiment: Experiment, name: str, spec: Localize, binder: Binder, n_layers: int, known: KnownTexts
+) -> LocalizeStage:
     layers = resolve_layers(spec.layers or ["0-100%"], n_layers) if spec.layers else tuple(range(n_layers))
     by = spec.by or []
     positions = spec.position or ["entity.last"]
@@ -120,9 +142,15 @@ def _localize_stage(experiment: Experiment, name: str, spec: Localize, binder: B
     def leave_out(what: str, reason: str) -> None:
         left_out.append(LeftOut(what=what, reason=reason, where=f"localize.{name}"))
 
+    kept = known.get(spec.prompts or "attributes")
     for text in prompt_set(experiment, spec.prompts or "attributes"):
         owner = owner_key(text, by)
         result = binder.bind(text)
+        if kept is not None and text not in kept and isinstance(result, BoundPrompt) and result.answers:
+            # The model does not know it, which is listed once for the set.
+            if owner is not None:
+                groups.setdefault(owner, [])
+            continue
         if owner is None:
             leave_out(text.text, f"it has no {' or '.join(by)} to be ranked by")
             continue
@@ -137,11 +165,21 @@ def _localize_stage(experiment: Experiment, name: str, spec: Localize, binder: B
         else:
             groups.setdefault(owner, []).append(add(result, positions))
         labels.setdefault(owner, _label(text, owner, by))
+    unknown: list[str] = []
+    if spec.prompts in known:
+        for owner in [owner for owner, members in groups.items() if len(members) < least_prompts(spec)]:
+            n = len(groups.pop(owner))
+            least = least_prompts(spec)
+            unknown.append(owner)
+            leave_out(f"{name}/{owner}", f"the model knows {n} of its prompts, and {spec.metric} needs {least}")
     baseline: list[int] = []
     if isinstance(spec.against, str) and spec.metric not in WITHOUT_BASELINE:
         texts, where = _baseline_texts(experiment, spec, positions)
+        kept = known.get(spec.against)
         for text in texts:
             result = binder.bind(text)
+            if kept is not None and text not in kept and isinstance(result, BoundPrompt) and result.answers:
+                continue
             if isinstance(result, Unbound):
                 leave_out(text.text, result.reason)
             else:
@@ -163,6 +201,7 @@ def _localize_stage(experiment: Experiment, name: str, spec: Localize, binder: B
         prompts=tuple(prompts),
         layers=layers,
         left_out=tuple(left_out),
+        unknown=frozenset(unknown),
         names={made_up: tuple(members) for made_up, members in names.items()},
     )
 

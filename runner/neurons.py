@@ -263,7 +263,8 @@ class NeuronSets:
         elif isinstance(ref, str):
             name, _, key = ref.partition("/")
             if name in self.experiment.localize:
-                found = self.rankings[name].chosen(key or _group(self.rankings[name], owner))
+                group = key or _group(self.rankings[name], owner)
+                found = [] if group in self.rankings[name].unknown else self.rankings[name].chosen(group)
             elif name in self.experiment.neurons:
                 found = self.resolve(self.experiment.neurons[name], key or owner, axes)
             else:
@@ -305,6 +306,8 @@ class NeuronSets:
         assert ref.of is not None
         name, _, key = ref.of.partition("/")
         bounds = _bounds(ref, axes)
+        if self.is_unknown(ref, owner):
+            return []
         if ref.where:
             whole = list(self.judgement(ref, owner, axes).passed)
         elif name in self.experiment.localize:
@@ -336,8 +339,16 @@ class NeuronSets:
         """Judge what a filtered set takes from, for one owner: every candidate with its figures, before any cut."""
         assert ref.of is not None
         name, _, key = ref.of.partition("/")
+        if self.is_unknown(ref, owner):
+            return Judgement(key or owner, 0, (0,) * len(ref.where), (), ())
         base = None if name in self.experiment.localize else self.resolve(ref.of, owner, axes)
         return judge(ref, key or owner, base, self._ranked_by(ref, owner), self.figures)
+
+    def is_unknown(self, ref: NeuronsRef, owner: str) -> bool:
+        """Say whether a set goes back to a ranking that an owner lacks, for the model knows too few of its prompts."""
+        return any(
+            (key or owner) in self.rankings[name].unknown for name, key in owners_of(self.experiment, ref).rankings
+        )
 
     def properties(self, ranking: str, group: str) -> Properties:
         """Give what a ranking says of every neuron, for one of its groups."""
@@ -356,7 +367,7 @@ class NeuronSets:
 
 
 def _group(ranking: RankingData, owner: str) -> str:
-    if owner in ranking.groups:
+    if owner in ranking.groups or owner in ranking.unknown:
         return owner
     if set(ranking.groups) == {ANYBODY}:
         return ANYBODY

@@ -13,6 +13,7 @@ from typing import Literal
 
 from runner.bind import BoundPrompt
 from runner.program import Job, Lesson
+from specs.language.experiment import Condition as Rule
 from specs.language.experiment import Intervention, Localize, Vector
 from specs.language.results import LeftOut
 from specs.language.words import ConditionName, Role
@@ -82,6 +83,21 @@ class PlannedRow:
 
 
 @dataclass(frozen=True)
+class KnownStage:
+    """The questions of a prompt set that a ranking is made of, asked in the clean model to see which it answers."""
+
+    name: str
+    """The prompt set, or one of its parts."""
+    rule: Rule
+    job: Job
+    questions: tuple[BoundPrompt, ...]
+    readings: tuple[Reading, ...]
+    """Where the answers of each question are scored."""
+    candidates: tuple[BoundPrompt, ...] = ()
+    """Every question of the same relations: whose answers may share first tokens."""
+
+
+@dataclass(frozen=True)
 class LocalizeStage:
     """One ranking: which sequences of the job belong to which owner, and which are the baseline."""
 
@@ -96,6 +112,8 @@ class LocalizeStage:
     """The prompt of each sequence."""
     layers: tuple[int, ...]
     left_out: tuple[LeftOut, ...] = ()
+    unknown: frozenset[str] = frozenset()
+    """Owners that are not ranked, because the clean model knows too few of their prompts."""
     names: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Made-up name: its sequences; the same ranking is made for each, as a control."""
 
@@ -184,3 +202,5 @@ class Plan:
     warnings: tuple[str, ...] = ()
     left_out: tuple[LeftOut, ...] = field(default=())
     vectors: tuple[VectorStage, ...] = ()
+    known: tuple[KnownStage, ...] = ()
+    """Run first: rankings are then made of what these leave, and until then hold every question."""

@@ -17,14 +17,15 @@ import numpy as np
 
 from runner.analyse import analyse
 from runner.analyses import Findings, rows_read
-from runner.ask import PromptNumbers, known_rule, rows_of
+from runner.ask import PromptNumbers, Rules, known_rule, rows_of
 from runner.bind import Binder
 from runner.chat import chat_frames, chat_notes
 from runner.chosen import Chosen, dropped
 from runner.claims import evaluate
-from runner.compile import compile_ask, compile_plan
+from runner.compile import compile_ask, compile_plan, compile_rankings
 from runner.describe import edit_words, field_word, source_words
 from runner.figures import Figures, cut_point
+from runner.known import KnownTexts, counts_of, known_texts
 from runner.localization.record import layer_records, names_band, share_as_dominant, share_as_high
 from runner.model import Machine
 from runner.narrow import narrowed
@@ -50,7 +51,7 @@ from specs.language.dump import to_yaml
 from specs.language.errors import RunError, RunSpecError
 from specs.language.experiment import Condition as KnownRule
 from specs.language.experiment import Experiment, Localize
-from specs.language.facts import known_of, prompt_set
+from specs.language.facts import PromptText, known_of, prompt_set
 from specs.language.load import Cell, Loaded
 from specs.language.results import (
     InjectedText,
@@ -129,6 +130,11 @@ def run_cell(
             folder.write_plan(plan_text(plan, machine.cost))
             results.self_tests = machine.self_tests(plan, reporter)
             require(results.self_tests)
+            known = _known(machine, plan, results, reporter)
+            results.prompt_sets = counts_of(experiment, known)
+            if known:
+                plan = replace(plan, localize=compile_rankings(experiment, binder, machine.shape.n_layers, known))
+                require_owners(plan)
             for stage in plan.localize:
                 with folder.ranking(stage.name) as file:
                     data, record = localize_stage(machine, stage, experiment, reporter, file)
@@ -181,6 +187,16 @@ def run_cell(
     return finished
 
 
+def _known(machine: Machine, plan: Plan, results: Results, reporter: Reporter) -> KnownTexts:
+    """Ask which questions of the ranked sets the clean model answers, and list the others as left out."""
+    found: dict[str, frozenset[PromptText]] = {}
+    for stage in plan.known:
+        found[stage.name], left_out, record = known_texts(machine, stage, reporter)
+        results.left_out += left_out
+        results.stages.append(record)
+    return found
+
+
 def _vectors(machine: Machine, plan: Plan, folder: RunFolder, results: Results, reporter: Reporter) -> dict[str, Made]:
     """Make the vectors of a spec, write them to the run folder, and add their records to the results."""
     found: dict[str, Made] = {}
@@ -210,6 +226,16 @@ def require_questions(plan: Plan) -> None:
             )
 
 
+def require_owners(plan: Plan) -> None:
+    """Raise :class:`RunError` for a ranking without an owner, because the model knows too little of its prompts."""
+    for stage in plan.localize:
+        if not stage.groups:
+            raise RunError(
+                f"'{stage.name}': the model knows too little of {stage.spec.prompts} to rank for anybody",
+                remedy="ask for less (`known: any`), or take a model that knows more",
+            )
+
+
 def _columns(plan: Plan) -> tuple[dict[str, list[float | str]], list[str]]:
     """Collect the sweeps and measures of all interventions: the columns of the one long table."""
     axes: dict[str, list[float | str]] = {}
@@ -235,7 +261,7 @@ def _ask(
 ) -> tuple[list[Row], list[Row]]:
     """Run one intervention and add its record to the results; give all its rows, and those that means are made of."""
     experiment, rankings = chosen.experiment, chosen.rankings
-    rule = rule_of(experiment, planned)
+    rule, rule_words = rule_of(experiment, planned)
     stage, resolver = settled(machine, planned, binder, chosen, results)
     numbers: PromptNumbers = {}
     tuning: Tuning | None = None
@@ -277,7 +303,7 @@ def _ask(
         n_asked=n_asked,
         n_known=n_known,
         n_texts=len({row.asked.prompt for row in rows if row.asked.condition == "clean" and not row.asked.answers}),
-        known_rule="any" if rule is None else condition_text(rule),
+        known_rule=rule_words,
         summaries=summarise(rows, stage.spec.measure, axes, experiment.seed),
         texts=injected_texts(stage, rows),
         controls=dict(stage.controls),
@@ -350,7 +376,7 @@ def tuned(
     """Ask the questions to tune on at every value, and give the stage at the values chosen, with how they were."""
     experiment, stage = chosen.experiment, planned.tuning
     assert stage is not None and planned.spec.tune is not None
-    rule = rule_of(experiment, stage)
+    rule, rule_words = rule_of(experiment, stage)
     resolver = resolver_of(machine, stage, chosen)
     for stored, record in stored_of(machine, stage, resolver, reporter):
         resolver.stored.append(stored)
@@ -373,7 +399,7 @@ def tuned(
         axes={name: list(values) for name, values in stage.axes.items()},
         n_asked=n_asked,
         n_known=n_known,
-        known_rule="any" if rule is None else condition_text(rule),
+        known_rule=rule_words,
         summaries=summarise(rows, [measure], tuple(stage.axes), experiment.seed),
         chosen=found.values,
     )
@@ -385,7 +411,7 @@ def ask_in_parts(
     stage: AskStage,
     resolver: Resolver,
     chosen: Chosen,
-    rule: KnownRule | None,
+    rule: Rules,
     reporter: Reporter,
     numbers: PromptNumbers,
 ) -> tuple[list[Row], list[Stage], float | None]:
@@ -451,19 +477,28 @@ def frozen_deviation(outcomes: Sequence[Outcome]) -> float | None:
     return max(found) if found else None
 
 
-def rule_of(experiment: Experiment, stage: AskStage) -> KnownRule | None:
-    """Give the rule by which the stage's questions count as known; sets that differ in it cannot be mixed."""
-    asked = [s for s in stage.spec.ask if any(text.answers for text in prompt_set(experiment, s))]
-    rules = {s: known_rule(known_of(experiment, s)) for s in asked}
-    if not rules:
-        return None
+def rule_of(experiment: Experiment, stage: AskStage) -> tuple[Rules, str]:
+    """Give the rule by which the stage's questions count as known, and the same in words.
+
+    Where sets differ in it, the rule of each question. Raises RunError for one question under two rules.
+    """
+    asked = {name: [t for t in prompt_set(experiment, name) if t.answers] for name in stage.spec.ask}
+    rules = {name: known_rule(known_of(experiment, name)) for name, texts in asked.items() if texts}
     different = list(dict.fromkeys(rules.values()))
-    if len(different) > 1:
-        raise RunError(
-            f"'{stage.name}' asks sets with different rules for what is known ({', '.join(rules)})",
-            remedy="give them the same `known:`, or ask them in two interventions",
-        )
-    return different[0]
+    if len(different) <= 1:
+        rule = different[0] if different else None
+        return rule, "any" if rule is None else condition_text(rule)
+    found: dict[PromptText, KnownRule | None] = {}
+    for name, rule in rules.items():
+        for text in asked[name]:
+            if found.setdefault(text, rule) != rule:
+                raise RunError(
+                    f"'{stage.name}' asks \"{text.text}\" in two sets with different rules for what is known "
+                    f"({', '.join(rules)})",
+                    remedy="give them the same `known:`, or ask them in two interventions",
+                )
+    words = [f"{name}: {'any' if rule is None else condition_text(rule)}" for name, rule in rules.items()]
+    return found, ", ".join(words)
 
 
 def _named(found: Sequence[LeftOut], name: str) -> list[LeftOut]:

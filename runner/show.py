@@ -15,6 +15,7 @@ from runner.bind import BoundPrompt
 from runner.plan import AskStage, LocalizeStage, Plan
 from runner.program import Cost, Job
 from runner.tables import print_rows
+from specs.language.conditions import text as condition_text
 
 if TYPE_CHECKING:
     from runner.model import Machine
@@ -24,7 +25,7 @@ __all__ = ["Estimate", "estimate", "marked", "plan_costs", "plan_text", "print_p
 
 def plan_costs(plan: Plan, count: Callable[[Job], Cost]) -> list[tuple[str, Cost]]:
     """Count every stage of a plan, in the order in which they are run."""
-    found: list[tuple[str, Cost]] = []
+    found: list[tuple[str, Cost]] = [(f"known: {stage.name}", count(stage.job)) for stage in plan.known]
     for stage in plan.localize:
         found.append((stage.name, count(stage.job)))
     for vector in plan.vectors:
@@ -49,11 +50,21 @@ def plan_text(plan: Plan, count: Callable[[Job], Cost]) -> str:
             f"{c.distinct_tokens:>10,} {c.passes:>7,}"
         )
     lines.append("")
+    lines += _known_lines(plan)
     for stage in plan.localize:
         lines += _localize_lines(stage)
     for ask in plan.ask:
         lines += _ask_lines(ask)
     return "\n".join(lines) + "\n"
+
+
+def _known_lines(plan: Plan) -> Iterable[str]:
+    for stage in plan.known:
+        rule = condition_text(stage.rule)
+        yield f"known {stage.name}: {len(stage.questions):,} questions, kept where {rule} in the clean model"
+    if plan.known:
+        yield "  rankings below hold at most these prompts"
+        yield ""
 
 
 def _localize_lines(stage: LocalizeStage) -> Iterable[str]:
@@ -182,6 +193,8 @@ def print_plan(
         f"about {expected.bytes / 1e9:.1f} GB",
         highlight=False,
     )
+    for line in _known_lines(plan):
+        console.print(Text(line), highlight=False)
     for stage in plan.localize:
         console.print()
         for line in _localize_lines(stage):

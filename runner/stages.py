@@ -29,7 +29,7 @@ from runner.localization.localize import (
 from runner.localization.ranking import GroupData, RankingData
 from runner.model import Machine
 from runner.plan import AskStage, Condition, LocalizeStage
-from runner.program import CLEAN, Job, Stored, subset
+from runner.program import CLEAN, Job, Resolve, Stored, subset
 from runner.resolve import Resolver
 from runner.run_types import Reporter, Spent, run_again, stage_record
 from runner.sources import as_stored, keys_of, reading_at, stored_values
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from runner.execute import Outcome
     from runner.store import RankingFile
 
-__all__ = ["ask_stage", "localize_stage", "stored_of"]
+__all__ = ["ask_stage", "localize_stage", "questions_stage", "stored_of"]
 
 
 # -- rankings -----------------------------------------------------------------------------------------------------
@@ -277,7 +277,14 @@ def stored_of(
 
 
 def ask_stage(machine: Machine, stage: AskStage, resolver: Resolver, reporter: Reporter) -> tuple[Outcome, Stage]:
-    """Run an intervention's job, taking from the cache every question that was asked before in the same way.
+    """Run an intervention's job, taking from the cache every question that was asked before in the same way."""
+    return questions_stage(machine, stage.name, stage.job, resolver, reporter)
+
+
+def questions_stage(
+    machine: Machine, name: str, whole: Job, resolver: Resolve, reporter: Reporter
+) -> tuple[Outcome, Stage]:
+    """Run a job of questions, taking from the cache every question that was asked before in the same way.
 
     A question is a prompt with all conditions that are asked of it: they share rows, and in bfloat16 a difference
     between them is only free of rounding noise for that. What was finished is kept when the run is interrupted.
@@ -286,19 +293,19 @@ def ask_stage(machine: Machine, stage: AskStage, resolver: Resolver, reporter: R
 
     spent = Spent()
     questions: dict[int, list[int]] = {}
-    for i, sequence in enumerate(stage.job.sequences):
+    for i, sequence in enumerate(whole.sequences):
         questions.setdefault(sequence.group, []).append(i)
-    describe = _described(stage.job, resolver)
+    describe = _described(whole, resolver)
     keys = {group: machine.stage_key(describe(members)) for group, members in questions.items()}
-    outcome = Engine.blank(stage.job)
+    outcome = Engine.blank(whole)
     missing = [
         group for group, members in questions.items() if not _recall(outcome, members, machine.cache.get(keys[group]))
     ]
     if missing:
         engine = machine.engine(reporter)
         wanted = sorted(i for group in missing for i in questions[group])
-        job = subset(stage.job, wanted) if len(missing) < len(questions) else stage.job
-        reporter.stage(stage.name, machine.cost(job).distinct_tokens)
+        job = subset(whole, wanted) if len(missing) < len(questions) else whole
+        reporter.stage(name, machine.cost(job).distinct_tokens)
         fresh = Engine.blank(job)
         try:
             run_with_weights(engine, job, resolver, progress=reporter.advance, outcome=fresh)
@@ -307,19 +314,19 @@ def ask_stage(machine: Machine, stage: AskStage, resolver: Resolver, reporter: R
             for group in missing:
                 members = questions[group]
                 if all(outcome.done[i] for i in members):
-                    about = machine.about("question", _prompt(machine, stage.job, members))
+                    about = machine.about("question", _prompt(machine, whole, members))
                     machine.cache.put(keys[group], *_scores_to(outcome, members), about=about)
         spent.add(fresh)
     else:
-        reporter.stage(stage.name, None)
+        reporter.stage(name, None)
     if len(missing) < len(questions):
-        spent.recomputed = [_prompt(machine, stage.job, questions[group]) for group in missing]
-    record = stage_record(stage.name, machine, stage.job, spent, reused=not missing)
-    reporter.done(stage.name, reused=not missing, note=_words(record))
+        spent.recomputed = [_prompt(machine, whole, questions[group]) for group in missing]
+    record = stage_record(name, machine, whole, spent, reused=not missing)
+    reporter.done(name, reused=not missing, note=_words(record))
     return outcome, record
 
 
-def _described(job: Job, resolver: Resolver) -> Callable[[Sequence[int]], dict[str, Any]]:
+def _described(job: Job, resolver: Resolve) -> Callable[[Sequence[int]], dict[str, Any]]:
     """Give what determines the scores of a question: its sequences, with every condition as what it does."""
     effects: dict[Hashable, str] = {CLEAN: ""}
 

@@ -174,6 +174,7 @@ def new_ranking(stage: LocalizeStage, baseline: Baseline | NameBaseline | None, 
     """Make a ranking without owners."""
     ranking = RankingData(stage.name, stage.spec.metric, columns, stage.layers, stage.spec.top or 1, {})
     ranking.n_baseline = len(stage.baseline)
+    ranking.unknown = stage.unknown
     if isinstance(baseline, NameBaseline):
         ranking.names = baseline
     elif baseline is not None:

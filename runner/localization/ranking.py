@@ -119,6 +119,8 @@ class RankingData:
     """What layers were compared with, where layers are ranked."""
     random_names: list[RandomName] = field(default_factory=list)
     """The best of every ranking for a made-up name."""
+    unknown: frozenset[str] = frozenset()
+    """Owners that were to be ranked and are not, because the clean model knows too few of their prompts."""
     shared: Mapping[str, Mapping[int, int]] | None = field(default=None, repr=False, compare=False)
     """What `runner.sharing` has counted, once it was asked."""
 

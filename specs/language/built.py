@@ -23,14 +23,16 @@ from specs.language.experiment import (
     Experiment,
     Freeze,
     Intervention,
+    Learn,
     Localize,
     NeuronSet,
     PromptSet,
     RankingControls,
     Source,
     Times,
+    Vector,
 )
-from specs.language.facts import COLUMNS
+from specs.language.facts import COLUMNS, known_of
 from specs.language.fields import LAYERS
 from specs.language.needs import BLOCKS, needed
 from specs.language.origins import Origins, Step
@@ -152,7 +154,18 @@ def not_built(experiment: Experiment, origins: Origins) -> list[Problem]:
                     break
         if isinstance(block, Intervention):
             problems.extend(_partly(block, path, experiment, origins))
+        problems.extend(_averaged(block, path, experiment, origins))
     return problems
+
+
+def _averaged(block: Block, path: tuple[Step, ...], experiment: Experiment, origins: Origins) -> Iterator[Problem]:
+    """Refuse a mean over the questions that the model knows: it would be one over all."""
+    for field in ("mean", "minus", "sample", "keep"):
+        ref = getattr(block, field, None) if isinstance(block, (Source, Vector, Learn)) else None
+        if isinstance(ref, str) and isinstance(known_of(experiment, ref), Condition):
+            message = f"`{field}: {ref}` is not built yet for what the model knows of a set (`known:`)"
+            place = (*path, field)
+            yield Problem(f"{message}; write known: any", origins.written(*place), origins.at(*place), "meaning")
 
 
 def _partly(

@@ -60,6 +60,34 @@ class ImportedTable(Record):
     """Facts of other tables that its rows say something about."""
 
 
+class PromptCounts(Record):
+    """How many questions a prompt set has of one relation."""
+
+    relation: str
+    prompts: int
+    """Texts: facts times wordings, names and languages."""
+    facts: int
+    answers: int
+    """Different answers, a list of accepted ones counted once: where there are few, the commonest is right often."""
+    parts: dict[str, int] = Field(default_factory=dict)
+    """Part of a split: facts."""
+    known: int | None = None
+    """Prompts that the clean model answers; None where it was not asked by the set itself."""
+    known_facts: int | None = None
+    """Facts of which it answers some wording."""
+
+
+class PromptSetCounts(Record):
+    """What a prompt set of questions holds, relation by relation."""
+
+    of: str | None = None
+    """The set it is derived from."""
+    known_rule: str = ""
+    """What the clean model must meet; empty for none of its own."""
+    parts: list[str] = Field(default_factory=list)
+    relations: list[PromptCounts]
+
+
 class ChatFrame(Record):
     """The chat that prompts went through."""
 
@@ -646,6 +674,8 @@ class Results(Record):
     analyses: dict[str, AnalysisResult] = Field(default_factory=dict)
     claims: list[ClaimResult] = Field(default_factory=list)
     tables: list[ImportedTable] = Field(default_factory=list)
+    prompt_sets: dict[str, PromptSetCounts] = Field(default_factory=dict)
+    """Name: what it holds."""
     chats: list[ChatFrame] = Field(default_factory=list)
     left_out: list[LeftOut] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)

@@ -24,6 +24,8 @@ from specs.language.results import (
     ModelFacts,
     NeuronSetResult,
     OwnerChoice,
+    PromptCounts,
+    PromptSetCounts,
     RankedNeuron,
     Ranking,
     RankingGroup,
@@ -484,6 +486,20 @@ def results(
                 described=32,
             ),
         ],
+        prompt_sets={
+            "questions": PromptSetCounts(
+                known_rule="any",
+                parts=["test", "rest"],
+                relations=[
+                    PromptCounts(relation="spouse", prompts=8, facts=8, answers=8, parts={"test": 2, "rest": 6})
+                ],
+            ),
+            "ranked": PromptSetCounts(
+                of="questions/rest",
+                known_rule="accuracy@2 = 1",
+                relations=[PromptCounts(relation="spouse", prompts=6, facts=6, answers=6, known=4, known_facts=4)],
+            ),
+        },
         chats=[
             ChatFrame(
                 where="prompts.asked_in_a_chat",

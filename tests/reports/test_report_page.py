@@ -32,6 +32,7 @@ TITLES = [
     "Analyses",
     "Claims",
     "Tables",
+    "Prompt sets",
     "Chat",
     "What was left out",
     "Self-tests",

@@ -108,6 +108,12 @@ REFUSED = [
         "`known: knowledge_score >= 0.5` is not built yet; write any, pass@n or accuracy",
     ),
     (
+        "prompts: {p: {relations: all, known: pass@5}}\n"
+        "vectors: {v: {site: mlp.out, layers: 2, position: last, mean: p}}\n",
+        "vectors.v.mean",
+        "`mean: p` is not built yet for what the model knows of a set (`known:`); write known: any",
+    ),
+    (
         "localize: {c: {metric: relp, objective: answer_logit}}\n",
         "localize.c.metric",
         "the metric relp is not built yet",

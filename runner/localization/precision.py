@@ -17,8 +17,8 @@ from specs.language.errors import RunError
 
 __all__ = ["BLOCK_BYTES", "average_precision", "average_precision_many", "precision_of_owners"]
 
-BLOCK_BYTES = {"cpu": 16 << 20, "cuda": 1 << 30}
-"""What the blocks at work may take by default: on a CPU about what its caches hold, more is slower."""
+BLOCK_BYTES = {"cpu": 6 << 20, "cuda": 1 << 30}
+"""What a thread's block of columns may take by default: on a CPU about what its caches hold, more is slower."""
 BYTES_PER_VALUE = 72
 """Of one value in a block: the value and its key, the order, the ranks, and running counts, mostly as int64."""
 
@@ -57,15 +57,15 @@ def precision_of_owners(
     ``values``: ``[n_prompts, width]`` in float32, float64 or a half format, on any device. ``members`` and
     ``positive``: bool of ``[n_owners, n_prompts]``, which prompts an owner compares (its positives and its negatives)
     and which of these are its own. Gives float64 of ``[n_owners, width]`` on the device of the values; memory beside it
-    is about ``block_bytes``, at least ``72 * n_prompts`` for each thread. ``names`` are the owners', for messages.
-    Raises :class:`RunError` as :func:`average_precision` does, naming the owner.
+    is about ``block_bytes`` for all threads together, at least ``72 * n_prompts`` for each. ``names`` are the owners',
+    for messages. Raises :class:`RunError` as :func:`average_precision` does, naming the owner.
     """
     _check(values, members, positive, names)
     n_prompts, width = values.shape
     counters = _Counters(members.to(values.device), positive.to(values.device))
     found = torch.empty((len(members), width), dtype=torch.float64, device=values.device)
     threads = torch.get_num_threads() if values.device.type == "cpu" else 1
-    room = block_bytes or BLOCK_BYTES.get(values.device.type, BLOCK_BYTES["cpu"])
+    room = block_bytes or threads * BLOCK_BYTES.get(values.device.type, BLOCK_BYTES["cpu"])
     step = max(1, room // (threads * BYTES_PER_VALUE * n_prompts))
     order_of = _by_key if values.device.type == "cpu" and values.dtype != torch.float64 else _by_sort
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from runner.bind import Binder, BoundPrompt, Unbound
 from runner.filters import reads_of
@@ -22,7 +23,7 @@ from runner.plan import (
     PlannedRow,
     Reading,
 )
-from runner.program import CLEAN, Job, TokenSequence
+from runner.program import Job, TokenSequence
 from runner.sources import is_placeholders, source_of, takes_its_own, uses_clean_run, value_stages
 from runner.tune import Choice, tuning_spec, with_aim
 from runner.vectors import plan_vector
@@ -34,6 +35,7 @@ from specs.language.facts import (
     draw,
     entities_of,
     missing,
+    named_in,
     owner_key,
     placeholder_names,
     prompt_set,
@@ -185,7 +187,7 @@ def _localize_stage(
             else:
                 baseline.append(add(result, where))
     names: dict[str, list[int]] = {}
-    for text in _random_names(experiment, name, spec):
+    for text in _random_names(experiment, name, spec, leave_out):
         result = binder.bind(text)
         if isinstance(result, Unbound):
             leave_out(text.text, result.reason)
@@ -245,12 +247,20 @@ def _with_names(experiment: Experiment, spec: Localize, names: Sequence[str]) ->
     return tuple(with_name(p, n) for p, n in itertools.product(distinct, names))
 
 
-def _random_names(experiment: Experiment, name: str, spec: Localize) -> tuple[PromptText, ...]:
-    """Give the prompts of the control of made-up names: drawn from the shipped ones that nobody has."""
+def _random_names(
+    experiment: Experiment, name: str, spec: Localize, leave_out: Callable[[str, str], None]
+) -> tuple[PromptText, ...]:
+    """Give the prompts of the control of made-up names: drawn from the shipped ones that nobody of the spec has."""
     wanted = spec.controls.random_names if spec.controls is not None else 0
     if not wanted:
         return ()
-    dummies = shipped_list("dummies")
+    dummies = []
+    for dummy in shipped_list("dummies"):
+        owner = named_in(experiment, dummy)
+        if owner is None:
+            dummies.append(dummy)
+        else:
+            leave_out(f"the made-up name {dummy}", f"it is, or holds, a name of '{owner}'")
     if wanted > len(dummies):
         raise RunError(f"'{name}' asks for {wanted} random names, and there are {len(dummies)}", remedy="ask for fewer")
     return _with_names(experiment, spec, draw(dummies, wanted, experiment.seed, "random_names"))
@@ -263,23 +273,23 @@ def _random_names(experiment: Experiment, name: str, spec: Localize) -> tuple[Pr
 class _JobBuilder:
     """Collects sequences; a question under one condition that is asked twice is run once."""
 
-    sequences: list[TokenSequence] = field(default_factory=list)
+    drafts: list[dict[str, Any]] = field(default_factory=list)
+    """The fields of each sequence but its scores: made into sequences once, for there are hundreds of thousands."""
     index: dict[Hashable, int] = field(default_factory=dict)
     scores: list[list[tuple[int, int]]] = field(default_factory=list)
     groups: dict[tuple[int, ...], int] = field(default_factory=dict)
 
-    def add(self, sequence: TokenSequence, prompt_ids: tuple[int, ...]) -> int:
+    def add(self, prompt_ids: tuple[int, ...], ids: tuple[int, ...], *, generate: int = 0, **fields: Any) -> int:
+        """Add a sequence of the question ``prompt_ids``, or find it; ``fields``: those of a TokenSequence."""
         group = self.groups.setdefault(prompt_ids, len(self.groups))
-        sequence = replace(sequence, group=group, score=())
-        own = sequence.source if sequence.apart else ""
-        key = (sequence.ids, sequence.condition, sequence.edits, sequence.frozen, sequence.twin, own)
-        if key not in self.index:
-            self.index[key] = len(self.sequences)
-            self.sequences.append(sequence)
+        own = fields.get("source") if fields.get("apart") else ""
+        key = (ids, *(fields.get(name) for name in ("condition", "edits", "frozen", "twin")), own)
+        i = self.index.setdefault(key, len(self.drafts))
+        if i == len(self.drafts):
+            self.drafts.append({**fields, "group": group, "ids": ids, "generate": generate})
             self.scores.append([])
-        i = self.index[key]
-        if sequence.generate > self.sequences[i].generate:
-            self.sequences[i] = replace(self.sequences[i], generate=sequence.generate)
+        elif generate > self.drafts[i]["generate"]:
+            self.drafts[i]["generate"] = generate
         return i
 
     def score(self, i: int, pairs: Sequence[tuple[int, int]]) -> tuple[int, int]:
@@ -293,7 +303,8 @@ class _JobBuilder:
         return start, len(have)
 
     def job(self) -> Job:
-        return Job(tuple(replace(s, score=tuple(p)) for s, p in zip(self.sequences, self.scores, strict=True)))
+        made = (TokenSequence(**d, score=tuple(p)) for d, p in zip(self.drafts, self.scores, strict=True))
+        return Job(tuple(made))
 
 
 def _ask_stage(
@@ -383,34 +394,32 @@ def _ask_stage(
             # Another model's weights act from the first token on.
             branch = 0 if edits and any(in_weights) else min(touched)
 
+        title = "" if answers.answers else prompt.text.text
+        onward = tuple(n for n, at in enumerate(edits) if at and acting_here[n] == "all")
+
         def add(ids: tuple[int, ...], generate: int = 0) -> int:
-            twin = None
+            if condition is None:
+                return builder.add(prompt.ids, ids, generate=generate, title=title)
             # Where every token is edited, so are those of the answer that the model is made to say.
             beyond = tuple(range(len(prompt.ids), len(ids)))
-            acting = tuple(
-                at + beyond if where == "all" and at else at for at, where in zip(edits, acting_here, strict=False)
-            )
-            holding = frozen
-            if freeze is not None and "all" in freeze.position and frozen:
+            acting, holding = edits, frozen
+            if beyond and onward:
+                acting = tuple(at + beyond if n in onward else at for n, at in enumerate(edits))
+            if beyond and freeze is not None and "all" in freeze.position:
                 holding += tuple(("all", at) for at in beyond)
-            if condition is not None and has_twin:
-                twin = builder.add(TokenSequence(group=0, ids=ids), prompt.ids)
             return builder.add(
-                TokenSequence(
-                    group=0,
-                    ids=ids,
-                    condition=condition if condition is not None else CLEAN,
-                    branch_at=branch,
-                    edits=acting,
-                    frozen=holding,
-                    twin=twin,
-                    source=prompt.text.text if condition is not None and sources else "",
-                    apart=condition is not None and apart,
-                    title="" if answers.answers else prompt.text.text,
-                    generate=generate,
-                    onward=tuple(n for n, at in enumerate(edits) if at and acting_here[n] == "all"),
-                ),
                 prompt.ids,
+                ids,
+                generate=generate,
+                condition=condition,
+                branch_at=branch,
+                edits=acting,
+                frozen=holding,
+                twin=builder.add(prompt.ids, ids) if has_twin else None,
+                source=prompt.text.text if sources else "",
+                apart=apart,
+                title=title,
+                onward=onward,
             )
 
         slots = []

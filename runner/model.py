@@ -35,7 +35,7 @@ from runner.models import (
     resolve,
 )
 from runner.plan import Plan
-from runner.program import Cost, Job, Limits, Mode, cost, pack
+from runner.program import Cost, Job, Limits, Mode, planned_cost
 from runner.run_types import Reporter
 from specs.language.experiment import ModelSpec
 from specs.language.results import ModelFacts, SelfTest
@@ -143,7 +143,7 @@ class Machine:
         """Count a job as it will be packed; counted once, for packing a large job takes seconds."""
         place = id(job), self.mode
         if place not in self._costs:
-            self._costs[place] = job, cost(job, pack(job, self.limits, self.mode))
+            self._costs[place] = job, planned_cost(job, self.limits, self.mode)
         return self._costs[place][1]
 
     @property

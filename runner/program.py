@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from runner.tree import Tree, aligned, build_tree, common_prefix, count_nodes, tagged
+from runner.tree import Tree, aligned, build_tree, common_prefix, count_nodes, nearest_prefix, tagged
 
 Mode = Literal["trees", "padded", "one by one"]
 CLEAN: Hashable = None
@@ -177,6 +177,15 @@ def pack(job: Job, limits: Limits, mode: Mode = "trees") -> list[Pass]:
     keys = sequence_keys(job)
     if mode != "trees":
         return _pack_chains(job, keys, limits, one=mode == "one by one")
+    trees = [(build_tree([keys[i] for i in row]), tuple(row)) for row in _rows(job, keys, limits)]
+    return [
+        Pass(tuple(trees[k][0] for k in batch), tuple(trees[k][1] for k in batch))
+        for batch in _batches([len(tree) for tree, _ in trees], limits)
+    ]
+
+
+def _rows(job: Job, keys: list[tuple[int, ...]], limits: Limits) -> list[list[int]]:
+    """Sort sequences into the rows of prompt trees: neighbours together, until a row is full."""
     groups: dict[int, list[int]] = {}
     for i, sequence in enumerate(job.sequences):
         groups.setdefault(sequence.group, []).append(i)
@@ -201,8 +210,7 @@ def pack(job: Job, limits: Limits, mode: Mode = "trees") -> list[Pass]:
         else:
             rows.append(list(unit))
             size = cost
-    trees = [(build_tree([keys[i] for i in row]), tuple(row)) for row in rows]
-    return _fill(trees, limits)
+    return rows
 
 
 def _even(total: int, limit: int) -> int:
@@ -211,7 +219,8 @@ def _even(total: int, limit: int) -> int:
 
 
 def _cut(job: Job, keys: list[tuple[int, ...]], members: list[int], limit: int) -> list[list[int]]:
-    if count_nodes([keys[i] for i in members]) <= limit:
+    nodes = count_nodes([keys[i] for i in members])
+    if nodes <= limit:
         return [members]
     # A twin is needed in every part, and so is the clean run, for the conditions are compared with it.
     needed = [i for i in members if job.sequences[i].condition is CLEAN]
@@ -222,13 +231,13 @@ def _cut(job: Job, keys: list[tuple[int, ...]], members: list[int], limit: int) 
         return _split_even(keys, members, limit)
     base_nodes = count_nodes([keys[i] for i in base]) if base else 0
     room = max(1, limit - base_nodes)
-    full = base_nodes + _even(count_nodes([keys[i] for i in members]) - base_nodes, room)
+    full = base_nodes + _even(nodes - base_nodes, room)
     parts: list[list[int]] = []
     size = limit + 1
     last: tuple[int, ...] = ()
     base_keys = sorted(keys[i] for i in base)
     for i in rest:
-        near = max((common_prefix(b, keys[i]) for b in base_keys), default=0)
+        near = nearest_prefix(base_keys, keys[i])
         cost = len(keys[i]) - max(near, common_prefix(last, keys[i]))
         if not parts or size >= full or size + cost > limit:
             parts.append([*base])
@@ -256,19 +265,17 @@ def _split_even(keys: list[tuple[int, ...]], members: list[int], limit: int) -> 
     return parts
 
 
-def _fill(trees: list[tuple[Tree, tuple[int, ...]]], limits: Limits) -> list[Pass]:
-    """Put rows of similar length together until a pass is full."""
-    passes: list[Pass] = []
-    batch: list[tuple[Tree, tuple[int, ...]]] = []
-    for tree, members in sorted(trees, key=lambda item: -len(item[0])):
-        width = aligned(len(batch[0][0]) if batch else len(tree))
-        if batch and ((len(batch) + 1) * width > limits.pass_nodes or len(batch) >= limits.rows):
-            passes.append(Pass(tuple(t for t, _ in batch), tuple(m for _, m in batch)))
-            batch = []
-        batch.append((tree, members))
-    if batch:
-        passes.append(Pass(tuple(t for t, _ in batch), tuple(m for _, m in batch)))
-    return passes
+def _batches(sizes: Sequence[int], limits: Limits) -> list[list[int]]:
+    """Put rows of similar length together until a pass is full; gives the rows of each by number."""
+    batches: list[list[int]] = []
+    for row in sorted(range(len(sizes)), key=lambda k: -sizes[k]):
+        batch = batches[-1] if batches else []
+        width = aligned(sizes[batch[0]]) if batch else 0
+        if not batch or (len(batch) + 1) * width > limits.pass_nodes or len(batch) >= limits.rows:
+            batches.append([row])
+        else:
+            batch.append(row)
+    return batches
 
 
 def _pack_chains(job: Job, keys: list[tuple[int, ...]], limits: Limits, *, one: bool) -> list[Pass]:
@@ -322,13 +329,26 @@ def halve(batch: Pass, job: Job) -> list[Pass]:
 def cost(job: Job, passes: Iterable[Pass]) -> Cost:
     """Count a packed job."""
     passes = list(passes)
+    return _cost(job, sum(p.n_nodes for p in passes), len(passes))
+
+
+def planned_cost(job: Job, limits: Limits, mode: Mode = "trees") -> Cost:
+    """Count a job as :func:`pack` would pack it; the trees are counted and not built, for a plan runs none of them."""
+    if mode != "trees":
+        return cost(job, pack(job, limits, mode))
+    keys = sequence_keys(job)
+    sizes = [count_nodes([keys[i] for i in row]) for row in _rows(job, keys, limits)]
+    return _cost(job, sum(sizes), len(_batches(sizes, limits)))
+
+
+def _cost(job: Job, distinct_tokens: int, passes: int) -> Cost:
     lengths = [len(s.ids) for s in job.sequences]
     return Cost(
         sequences=len(lengths),
         tokens=sum(lengths),
         padded_tokens=len(lengths) * max(lengths, default=0),
-        distinct_tokens=sum(p.n_nodes for p in passes),
-        passes=len(passes),
+        distinct_tokens=distinct_tokens,
+        passes=passes,
     )
 
 

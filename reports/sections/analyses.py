@@ -318,11 +318,15 @@ def _across(analysis: AnalysisResult) -> Figure | None:
         )
     lines = list(dict.fromkeys(str(cell["line"]) for cell in cells))
     columns = list(dict.fromkeys(str(cell["column"]) for cell in cells))
+    # results of an earlier version do not say it
+    compared = analysis.columns.index("compared with") if "compared with" in analysis.columns else None
+    runs = dict.fromkeys("the first run" if compared is None else str(row[compared]) for row in analysis.rows)
+    winner = f"winner of {' or '.join(runs)}"
     note = (
-        "Colour: the score of the first run's winner in the ranking of this run, over the best score there (1 where "
-        f"it wins). In the cells: its rank. Runs along {axis} with no neuron in common have no cell."
+        f"Colour: the score of the {winner} in the ranking of this run, over the best score there (1 where it wins). "
+        f"In the cells: its rank. Runs along {axis} with no neuron in common have no cell."
     )
-    title = "The first run's neuron in the other runs"
+    title = f"The {winner} in the other runs"
     return _matrix(analysis, title, cells, lines, columns, (0, 1), ["", ""], note)
 
 

@@ -23,6 +23,7 @@ class _Compared:
     owner: str
     label: str
     cell: MatrixCell
+    first: MatrixCell
     best: RankedNeuron
     reference: RankedNeuron
     comparable: bool
@@ -38,9 +39,10 @@ class _Compared:
 def agreement_across(
     name: str, spec: AnalysisSpec, cells: Sequence[MatrixCell], axes: Mapping[str, Sequence[str]], rank: StoredRank
 ) -> AnalysisResult:
-    """Compare the winner of every owner along an axis of the matrix with that of the axis's first run.
+    """Compare the winner of every owner along an axis of the matrix with that of the axis's first finished run.
 
-    Runs are compared that differ in this axis alone. ``rank of reference`` is the place of the reference in the run's
+    Runs are compared that differ in this axis alone; where the first of them failed, the next is the reference, and
+    each row says which run that was. ``rank of reference`` is the place of the reference in the run's
     own ranking and ``relative score`` its score there over the best, as in agreement across forms of a name. Runs of
     models of different shape or family have no neuron in common: of them only the relative depth is compared, ``same``
     is absent. Figures: ``same`` and ``of`` over comparable runs and for each value of the axis (``z_score/same``), and
@@ -70,10 +72,10 @@ def agreement_across(
         of=spec.agreement,
         columns=[
             *("owner", *rest, axis, "winner", "depth", "dominance"),
-            *("reference", "same", "rank of reference", "relative score"),
+            *("compared with", "reference", "same", "rank of reference", "relative score"),
         ],
         rows=[_row(one, axis, rest) for one in found],
-        sentence=_sentence(found, axis),
+        sentence=_sentence(found, axis, axes[axis]),
         figures=_figures(found, axis),
     )
 
@@ -106,7 +108,7 @@ def _compare(
     if comparable:
         place, score = rank(cell, ranking, owner, reference)
         relative = score / best.score if best.score > 0 else None
-    return _Compared(owner, label, cell, best, reference, comparable, place, relative)
+    return _Compared(owner, label, cell, first, best, reference, comparable, place, relative)
 
 
 def _shape(model: ModelFacts | None) -> tuple[object, ...]:
@@ -126,6 +128,7 @@ def _row(one: _Compared, axis: str, rest: Sequence[str]) -> Row:
         one.best.address,
         depth(one.best, one.cell.model),
         one.best.dominance,
+        one.first.axes[axis],
         one.reference.address,
         one.same,
         one.rank,
@@ -145,7 +148,7 @@ def _figures(found: Sequence[_Compared], axis: str) -> dict[str, float]:
     return figures
 
 
-def _sentence(found: Sequence[_Compared], axis: str) -> str:
+def _sentence(found: Sequence[_Compared], axis: str, values_of_axis: Sequence[str]) -> str:
     comparable = [one for one in found if one.comparable]
     parts = []
     if comparable:
@@ -154,7 +157,9 @@ def _sentence(found: Sequence[_Compared], axis: str) -> str:
         for value in values:
             of_value = [one for one in comparable if one.cell.axes[axis] == value]
             counted.append(f"{value} for {sum(bool(one.same) for one in of_value)} of {len(of_value)}")
-        parts.append(f"The same winner as the first run along {axis} is found by {', '.join(counted)} owners.")
+        parts.append(
+            f"The same winner as {_references(found, axis, values_of_axis)} is found by {', '.join(counted)} owners."
+        )
     others = list(dict.fromkeys(one.cell.axes[axis] for one in found if not one.comparable))
     if others:
         parts.append(
@@ -162,3 +167,14 @@ def _sentence(found: Sequence[_Compared], axis: str) -> str:
             "common with it: only depths can be compared."
         )
     return " ".join(parts)
+
+
+def _references(found: Sequence[_Compared], axis: str, values: Sequence[str]) -> str:
+    """Name the runs that are compared with, and say so where an earlier one along the axis has no ranking."""
+    used = [value for value in values if any(one.first.axes[axis] == value for one in found)]
+    said = f"{' or '.join(used)}, the first run along {axis}"
+    if len(used) == 1 and used[0] == values[0]:
+        return f"{said},"
+    absent = [value for value in values[: values.index(used[-1])] if len(used) == 1]
+    why = f"{' and '.join(absent)} did not finish" if absent else "which it is, depends on what finished"
+    return f"{said} that finished ({why}),"

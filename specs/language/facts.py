@@ -41,6 +41,7 @@ __all__ = [
     "known_of",
     "languages_of",
     "missing",
+    "named_in",
     "owner_key",
     "owner_keys",
     "owners",
@@ -125,6 +126,16 @@ def placeholder_names(experiment: Experiment, ref: str | Sequence[str]) -> tuple
     if ref in PLACEHOLDERS:
         return shipped_list(ref)
     raise RunError(f"'{ref}' is not a list of placeholders; to use the text itself write [{ref}]")
+
+
+def named_in(experiment: Experiment, text: str) -> str | None:
+    """Give an entity one of whose names is a text or stands in it as whole words; None if there is none."""
+    words = f" {text.casefold()} "
+    for entity, described in experiment.entities.items():
+        names = (described.name, *(form for forms in described.variants.values() for form in forms))
+        if any(f" {name.casefold().strip()} " in words for name in names if name.strip()):
+            return entity
+    return None
 
 
 # -- prompt sets

@@ -297,6 +297,8 @@ def _not_built() -> str:
         "a multiple of {}": "a multiple of values of a patch twin",
         "holding components at {}": "holding components at values of a patch twin",
         "agreement across {}": "agreement across columns but variant",
+        "{} wrong cells": "several wrong cells",
+        "no_edit: {}": "several `no_edit` conditions",
     }
     lines += [f"- {values.get(what, what)}" for what in said]
     return "\n".join([*lines, ""])

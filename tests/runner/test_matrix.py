@@ -42,7 +42,7 @@ def rivals(command: Command, write_spec: Callable[..., Path], workplace: Path) -
     spec = write_spec(more=RIVALS)
     answer = command(spec, "--no-track", "--only", "amnesia", "--only", "same_cell")
     assert answer.code == 0, answer.all
-    assert "all runs of the matrix" in answer.out and "same_cell: The same winner as the first run" in answer.out
+    assert "all runs of the matrix" in answer.out and "same_cell: The same winner as stability" in answer.out
     (folder,) = (workplace / "runs").glob("tiny-matrix-*")
     return folder
 
@@ -89,7 +89,7 @@ def test_rival_rankings_are_compared_and_their_cells_silenced(rivals: Path, work
         assert (rivals / ".." / cell.folder / "report.html").is_file()
     assert page.count("<b>random neurons</b>") == page.count("<b>target</b>") == 1
     assert "<b>texts about nobody</b>" not in page
-    for words in ("Runs", "Effects", "The first run&#39;s neuron in the other runs", "best of cell", "Claims"):
+    for words in ("Runs", "Effects", "The winner of stability in the other runs", "best of cell", "Claims"):
         assert words in page, words
     (rivals / "report.html").unlink()
     assert command("report", rivals).code == 0 and (rivals / "report.html").read_text() == page
@@ -214,8 +214,32 @@ def test_runs_are_compared_that_differ_in_the_axis_alone() -> None:
         "relative_score": pytest.approx((1 + 0.25 + 1) / 3),
     }
     assert found.sentence == (
-        "The same winner as the first run along model is found by b for 2 of 3 owners. other has another shape or "
+        "The same winner as a, the first run along model, is found by b for 2 of 3 owners. other has another shape or "
         "family, and no neuron in common with it: only depths can be compared."
+    )
+
+
+def test_where_the_first_run_failed_the_run_compared_with_is_named() -> None:
+    three = {"model": ["a", "b", "c"]}
+    failed = CELLS[0].model_copy(update={"axes": {"model": "a"}, "status": "failed", "rankings": {}})
+    cells = [failed, *(record({"model": m}, {"x": "L1.N1"}) for m in "bc")]
+    found = agreement_across("same", Analysis(agreement="cell", across="model"), cells, three, stored)
+    (row,) = [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+    assert (row["model"], row["compared with"], row["reference"]) == ("c", "b", "L1.N1")
+    assert found.sentence == (
+        "The same winner as b, the first run along model that finished (a did not finish), is found by c for 1 of 1 "
+        "owners."
+    )
+
+
+def test_where_lines_have_other_first_runs_all_are_named() -> None:
+    cells = [cell for cell in CELLS if cell.label != "model=a, seed=1"]
+    cells += [record({"model": "other", "seed": "1"}, {"x": "L3.N3"})]
+    found = agreement_across("same", Analysis(agreement="cell", across="model"), cells, AXES, stored)
+    compared = found.columns.index("compared with")
+    assert [(row[1], row[compared]) for row in found.rows] == [("0", "a"), ("0", "a"), ("0", "a"), ("1", "b")]
+    assert "as a or b, the first run along model that finished (which it is, depends on what finished)," in (
+        found.sentence
     )
 
 

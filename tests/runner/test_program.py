@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.program import Job, Limits, TokenSequence, cost, halve, pack
+from runner.program import Job, Limits, TokenSequence, cost, halve, pack, planned_cost
 
 
 @st.composite
@@ -103,3 +103,9 @@ def test_one_condition_at_one_place_shares_the_nodes_of_several_answers():
         )
     )
     assert cost(job, pack(job, Limits())).distinct_tokens == 5
+
+
+@settings(deadline=None)
+@given(jobs(), LIMITS, st.sampled_from(["trees", "padded", "one by one"]))
+def test_what_a_plan_counts_is_what_packing_gives(job, limits, mode):
+    assert planned_cost(job, limits, mode) == cost(job, pack(job, limits, mode))

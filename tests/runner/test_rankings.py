@@ -382,6 +382,22 @@ def test_the_same_ranking_is_made_for_made_up_names(
     assert (twin.address, twin.score) == (name.address, pytest.approx(name.score, rel=1e-4))
 
 
+def test_a_made_up_name_that_somebody_of_the_spec_has_is_not_drawn_and_said(staged: Staged) -> None:
+    controlled = CELL.replace("}", ", controls: {random_names: 94}}")
+    usual = set(staged(controlled).names)
+    taken = next(iter(usual))
+    surname = taken.split()[-1]
+    for name in (taken, surname.upper()):
+        stage = staged(controlled, ("obama: Barack Obama", f"obama: {name}"))
+        assert taken not in stage.names and len(stage.names) == 94
+        assert usual - {taken} <= set(stage.names), "the others stay"
+        assert [(item.what, item.reason) for item in stage.left_out] == [
+            (f"the made-up name {taken}", "it is, or holds, a name of 'obama'")
+        ]
+    with pytest.raises(RunError, match="asks for 95 random names, and there are 94"):
+        staged(controlled.replace("94", "95"), ("obama: Barack Obama", f"obama: {taken}"))
+
+
 @pytest.mark.parametrize(
     ("definition", "why"),
     [

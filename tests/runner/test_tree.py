@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.tree import build_tree, chains, count_nodes, keys_of, stack_rows
+from runner.tree import build_tree, chains, common_prefix, count_nodes, keys_of, nearest_prefix, stack_rows
 
 SEQUENCES = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=6).map(tuple), min_size=1, max_size=12)
 
@@ -68,3 +68,9 @@ def test_padding_nodes_see_only_themselves(sequences):
         for j in range(rows.real[r], rows.ids.shape[1]):
             assert rows.end[r, j] == j + 1
             assert all(rows.end[r, i] <= j for i in range(rows.real[r]))
+
+
+@given(SEQUENCES, st.lists(st.integers(0, 3), max_size=6).map(tuple))
+def test_the_nearest_of_sorted_sequences_has_the_longest_common_beginning(sequences, key):
+    longest = max(sum(1 for n in range(1, len(key) + 1) if s[:n] == key[:n]) for s in sequences)
+    assert max(common_prefix(s, key) for s in sequences) == nearest_prefix(sorted(sequences), key) == longest

@@ -31,3 +31,4 @@ def test_what_is_not_built_is_said() -> None:
     for what in whats:
         assert "{}" in what or f"- {what}\n" in text, what
     assert text.count("\n- ") == len(whats)
+    assert "{}" not in text, "a slot for a value is not said"

@@ -22,20 +22,28 @@ ON_LIGHT = "#1c2025"
 """Ink on cells that stay light on a dark page, too."""
 
 
-def bars(counts: Sequence[tuple[int, float]], title: str = "neurons", width: int = WIDTH) -> Any:
-    """Draw a count for each layer; ``counts``: (layer, count), zeros too."""
-    rows = [{"layer": layer, "n": n, "tip": f"L{layer}: {formats.number(n)}"} for layer, n in counts]
-    ticks = _ticks([layer for layer, _ in counts])
+SITES = (ACCENT, "#0068a8", "#8a3b7c", "#007a5a", "#7a5c00", "#3f37a5", "#6b7280")
+"""Colours of sites, one after another."""
+
+
+def bars(counts: Sequence[tuple[str, int, float]], title: str = "neurons", width: int = WIDTH) -> Any:
+    """Draw a count for each layer; ``counts``: (site, layer, count), zeros too. Several sites are stacked."""
+    rows = [{"site": s, "layer": layer, "n": n, "tip": f"{s} L{layer}: {formats.whole(n)}"} for s, layer, n in counts]
+    sites = list(dict.fromkeys(site for site, _, _ in counts))
+    ticks = _ticks(sorted({layer for _, layer, _ in counts}))
+    legend = alt.Legend(title=None, orient="top", symbolType="square") if len(sites) > 1 else None
     chart = (
         alt.Chart(inline(rows))
-        .mark_bar(color=ACCENT)
+        .mark_bar()
         .encode(
             x=alt.X("layer:O", axis=alt.Axis(title="layer", values=ticks, labelAngle=0, grid=False)),
-            y=alt.Y("n:Q", axis=alt.Axis(title=title, tickCount=4, tickMinStep=1, format="d")),
+            y=alt.Y("n:Q", axis=alt.Axis(title=title, tickCount=4, tickMinStep=1, format=",d")),
+            color=alt.Color("site:N", scale=alt.Scale(domain=sites, range=list(SITES[: len(sites)])), legend=legend),
+            order=alt.Order("site:N"),
             description=alt.Description("tip:N"),
         )
     )
-    return _fitted(chart, width, 190)
+    return _fitted(chart, width, 190 if len(sites) == 1 else 230)
 
 
 def heat(
@@ -55,14 +63,14 @@ def heat(
     """
     low, high = domain
     if both_ways:
-        scale = alt.Scale(domain=[low, 0, high], range=[BLUE, LIGHT, ACCENT], clamp=True)
+        scale = alt.Scale(domain=[low, 0, high], range=[BLUE, LIGHT, ACCENT], clamp=True, interpolate="rgb")
     else:
         scale = alt.Scale(domain=[low, high], range=[LIGHT, ACCENT], clamp=True)
 
     def is_dark(value: float | None) -> bool:
         if value is None:
             return False
-        return value > high / 2 or value < low / 2 if both_ways else value > (low + high) / 2
+        return value > 0.6 * high or value < 0.6 * low if both_ways else value > low + 0.7 * (high - low)
 
     data = [{**cell, "dark": "yes" if is_dark(cell["value"]) else "no"} for cell in cells]
     known = [cell for cell in data if cell["value"] is not None]
@@ -86,7 +94,11 @@ def heat(
         .mark_rect(stroke="white", strokeWidth=1)
         .encode(x=x, y=y, color=colour, description=alt.Description("tip:N"))
     ]
-    if len(columns) * 34 <= width:
+    # The slanted name of the last column reaches beyond it, and what is fitted counts none of that.
+    reach = max(0, min(LABEL, 6 * len(columns[-1])) - width // (2 * len(columns) + 2))
+    taken = min(LABEL, 6 * max(len(line) for line in lines)) + round(0.77 * reach) + (30 if titles[1] else 10)
+    longest = max((len(str(cell["text"])) for cell in cells), default=0)
+    if (width - taken) / len(columns) >= max(20, 6.2 * longest + 3):
         layers.append(
             alt.Chart(inline(data))
             .mark_text(fontSize=11)
@@ -100,8 +112,6 @@ def heat(
             )
         )
     chart = alt.layer(*layers).resolve_scale(color="independent")
-    # The slanted name of the last column reaches beyond it, and what is fitted counts none of that.
-    reach = max(0, min(LABEL, 6 * len(columns[-1])) - width // (2 * len(columns) + 2))
     room = {"left": 5, "top": 5, "bottom": 5, "right": 5 + round(0.77 * reach)}
     return _fitted(chart, width, 24 * len(lines) + 110).properties(padding=room)
 
@@ -219,7 +229,7 @@ def shares(
             color=alt.Color(
                 "kind:N",
                 scale=alt.Scale(domain=[kind for kind, _ in kinds], range=[colour for _, colour in kinds]),
-                legend=alt.Legend(title=None, orient="top", columns=3 if narrow else 8, symbolType="square"),
+                legend=alt.Legend(title=None, orient="top", columns=3 if narrow else 6, symbolType="square"),
             ),
             order=alt.Order("at:Q"),
             description=alt.Description("tip:N"),

@@ -27,6 +27,7 @@ from runner.describe import edit_words, field_word, source_words
 from runner.figures import Figures, cut_point
 from runner.known import KnownTexts, counts_of, known_texts
 from runner.localization.record import layer_records, names_band, share_as_dominant, share_as_high
+from runner.majority import majority_answers
 from runner.model import Machine
 from runner.narrow import narrowed
 from runner.observe import Row
@@ -307,6 +308,7 @@ def _ask(
         summaries=summarise(rows, stage.spec.measure, axes, experiment.seed),
         texts=injected_texts(stage, rows),
         controls=dict(stage.controls),
+        majority=majority_answers(rows),
         frozen_deviation=deviation,
         warnings=[
             *stage.warnings,

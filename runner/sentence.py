@@ -18,7 +18,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from runner.sentence_of_groups import of_groups
 from runner.summaries import other_forms
+from specs.language.groups import ranking_of_groups
 from specs.language.results import (
     MANY,
     STANDS_OUT,
@@ -70,6 +72,10 @@ def answer(results: Results) -> str:
     silencing = next((i for i in done if not i.placeholder), None)
     injection = next((i for i in done if i.placeholder), None)
     main = silencing or injection
+    groups = ranking_of_groups(results, main)
+    said = of_groups(main, groups) if main is not None and groups is not None else None
+    if main is not None and said is not None:
+        return _sentence([said, *(_on_texts(main, EVERYBODY))])
     many = _many(results, main)
     if many is not None:
         return _sentence(_of_many(results, many, silencing, injection))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from reports import charts, derived, formats
-from reports.drawing import ACCENT, PALE, RULE, to_svg
+from reports.drawing import ACCENT, PALE, to_svg
 from reports.sections.section import Cell, Column, Figure, Section, Table
 from specs.language.errors_of_answers import SHIPPED
 from specs.language.results import AnalysisResult, CellFigure, Results
@@ -50,13 +50,16 @@ def _analysis(analysis: AnalysisResult) -> AnalysisView:
     for i, name in enumerate(analysis.columns):
         values = [row[i] for row in analysis.rows if row[i] is not None]
         counts = bool(values) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-        columns.append(Column(name.replace("_", " "), "number" if counts else "text"))
+        # The columns of a pivot are names, which stay as they are.
+        shown = formats.visible(name) if analysis.cells else name.replace("_", " ")
+        columns.append(Column(shown, "number" if counts else "text"))
     rows = _pivot_rows(analysis) if analysis.cells else [[_cell(value) for value in row] for row in analysis.rows]
     # What names a pair or a layer stands in the table; claims find it under that name all the same.
     plain = {name: value for name, value in analysis.figures.items() if _is_whole(name)}
     figures = [(name.replace("_", " "), _figure(value)) for name, value in plain.items()]
     table, drawn = Table(columns, rows[:MOST_ROWS]), chart(analysis)
-    folded = drawn is not None and len(rows) >= MANY_ROWS
+    # The cells of a pivot stand in the chart; what they rest on makes a table too wide to come first.
+    folded = drawn is not None and (len(rows) >= MANY_ROWS or bool(analysis.cells))
     if drawn is not None and folded:
         drawn = replace(drawn, table=table)
     return AnalysisView(
@@ -102,11 +105,9 @@ def _drawn(analysis: AnalysisResult, title: str, picture: Callable[[int], Any], 
 
 
 def _profile(analysis: AnalysisResult) -> Figure:
-    counts: dict[int, float] = {}
-    for _, layer, n, _ in analysis.rows:
-        counts[int(layer or 0)] = counts.get(int(layer or 0), 0) + float(n or 0)
-    pairs = sorted(counts.items())
-    return _drawn(analysis, "Neurons by layer", lambda width: derived.bars(pairs, width=width))
+    counts = [(str(site), int(layer or 0), float(n or 0)) for site, layer, n, _ in analysis.rows]
+    note = "Neurons of all owners; one that several of them share counts for each."
+    return _drawn(analysis, "Neurons by layer", lambda width: derived.bars(counts, width=width), note)
 
 
 def _correlation(analysis: AnalysisResult) -> Figure:
@@ -172,13 +173,31 @@ def _rests_on(cell: CellFigure) -> str:
 
 def _overlap(analysis: AnalysisResult) -> Figure | None:
     names = list(dict.fromkeys(str(name) for row in analysis.rows for name in row[:2]))
+    lines, columns = names, names
+    blocks = list(dict.fromkeys(name.partition("/")[0] for name in names))
+    if analysis.of == ", ".join(blocks) and len(blocks) == 2:
+        # Of two rankings it is what they have in common that is asked; each by itself stands in the table.
+        lines, columns = ([n for n in names if n.partition("/")[0] == block] for block in blocks)
     cells = []
-    for one, other, _, _, shared, jaccard, _, _ in analysis.rows:
-        tip = f"{one} and {other}: {shared} shared, Jaccard {formats.number(_float(jaccard))}"
-        for line, column in ((one, other), (other, one)):
-            value = None if jaccard is None else _float(jaccard)
-            cells.append({"line": str(line), "column": str(column), "value": value, "text": str(shared), "tip": tip})
-    return _matrix(analysis, "Shared neurons", cells, names, names, (0, 1), ["", ""], "Colour is Jaccard.")
+    for row in analysis.rows:
+        one, other, size, other_size, shared, jaccard, chance = row[:7]
+        value = None if jaccard is None else _float(jaccard)
+        tip = f"{one} ({size}) and {other} ({other_size}): {shared} shared, Jaccard {formats.number(value)}, "
+        tip += f"{formats.number(_float(chance))} by chance"
+        for line, column in ((str(one), str(other)), (str(other), str(one))):
+            if line in lines and column in columns:
+                text = formats.whole(_float(shared))
+                cells.append({"line": line, "column": column, "value": value, "text": text, "tip": tip})
+    most = max((float(str(cell["value"] or 0)) for cell in cells), default=0.0)
+    titles = ["", ""]
+    note = "In the cells: neurons that both have. Colour: over all different neurons of both (Jaccard), "
+    note += f"from 0 to {formats.number(most)}, the largest."
+    if lines is not columns:
+        titles = blocks
+        cut = {name: name.partition("/")[2] for name in names}
+        cells = [cell | {"line": cut[str(cell["line"])], "column": cut[str(cell["column"])]} for cell in cells]
+        lines, columns = ([cut[name] for name in side] for side in (lines, columns))
+    return _matrix(analysis, "Shared neurons", cells, lines, columns, (0, most or 1), titles, note)
 
 
 MEANS = (("mean over owners (macro)", ACCENT), ("all questions together (micro)", "#0068a8"))
@@ -213,7 +232,7 @@ def _difference(analysis: AnalysisResult) -> Figure | None:
         tip += f"{other} {formats.number(_float(mean_other))} (n {n_other})"
         rows.append({"group": str(group), "value": _float(value), "tip": tip})
     rows.sort(key=lambda row: -float(str(row["value"])))
-    title = f"{kind}: above 0, {one} questions have more"
+    title = f"{kind[:1].upper()}{kind[1:]} of {analysis.of.partition(' between ')[0]}: above 0, {one} facts have more"
     return _drawn(analysis, title, lambda width: derived.departures(rows, kind, width))
 
 
@@ -224,10 +243,10 @@ KINDS = {
     "article": "#0068a8",
     "repeats": "#8a3b7c",
     "option": "#3f37a5",
-    "empty": RULE,
+    "empty": "#4f6d7a",
     "other": PALE,
 }
-OWN_KINDS = ("#7a5c00", "#b3a25e", "#4f6d7a", "#a05a7c")
+OWN_KINDS = ("#7a5c00", "#b3a25e", "#a05a7c", "#5b8f3a")
 """Colours of the classes that a spec gives, one after another."""
 MOST_BARS = 40
 
@@ -238,7 +257,7 @@ def _errors(analysis: AnalysisResult) -> Figure | None:
     colours = KINDS | {kind: OWN_KINDS[n % len(OWN_KINDS)] for n, kind in enumerate(own)}
     rows, lines = [], []
     for relation, condition, n, *found in analysis.rows[-MOST_BARS:]:
-        line = f"{relation}, {str(condition).replace('_', ' ')}"
+        line = f"{str(condition).replace('_', ' ')}: {relation}"
         lines.append(line)
         for at, (kind, share) in enumerate(zip(kinds, found, strict=True)):
             if share:

@@ -79,6 +79,8 @@ class InterventionView:
     relations_note: str
     neurons: Table
     tuning: TuningView | None = None
+    majority: Table | None = None
+    """Clean accuracy by relation beside that of always giving the same answer."""
 
 
 def build(results: Results) -> Section:
@@ -109,7 +111,47 @@ def _intervention(results: Results, result: InterventionResult) -> InterventionV
         _only(len(by_relation), all_owners),
         _neurons(results, result),
         tuning_view(results, result, lambda panel: numbers([panel])),
+        _majority(result),
     )
+
+
+def _majority(result: InterventionResult) -> Table | None:
+    """Set out for each relation what always saying its most frequent answer gets right, and the clean model.
+
+    None where no accuracy was measured.
+    """
+    accuracies = [m for m in numeric_measures(result) if m.partition("@")[0] == "accuracy"]
+    if not accuracies or not result.majority:
+        return None
+    clean: dict[tuple[str | None, str], Point] = {}
+    for s in result.summaries:
+        if s.condition != "clean" or s.role not in ("target", "others") or s.mean is None:
+            continue
+        # The summary over most questions: as somebody's own, all those of a relation are asked.
+        before = clean.get((s.relation, s.measure))
+        if before is None or s.n > before.n:
+            clean[s.relation, s.measure] = Point(None, s.n, s.mean, s.se, s.low, s.high)
+    rows = []
+    for found in result.majority:
+        points = [clean.get((found.relation, measure)) for measure in accuracies]
+        own = [p.mean for p in points if p is not None and p.mean is not None]
+        rows.append(
+            [
+                Cell(formats.visible(found.relation)),
+                Cell(formats.whole(found.n)),
+                Cell(formats.visible(found.answer)),
+                Cell(formats.number(found.share, 2), tone="bad" if own and max(own) <= found.share else ""),
+                *(_short(point, 2) if point is not None else Cell(formats.MISSING) for point in points),
+            ]
+        )
+    columns = [
+        Column("relation"),
+        Column("n", "number"),
+        Column("most frequent answer"),
+        Column("always saying it", "number", "share right"),
+        *(Column(words(measure).title, "number", "clean model") for measure in accuracies),
+    ]
+    return Table(columns, rows, "Clean accuracy beside that of always giving one answer")
 
 
 def _facts(result: InterventionResult) -> list[tuple[str, str]]:
@@ -212,6 +254,10 @@ def _measure(results: Results, result: InterventionResult, measure: str, *, main
     said = words(measure)
     found = [panel for owner in owners(result) for panel in panels(result, measure, owner)]
     drawn = found[:MOST_PANELS]
+    whole = [panel for panel in found if panel.owner == EVERYBODY]
+    if len(found) > len(drawn) and whole and len(whole) < MOST_PANELS:
+        # The mean over all owners comes last, and is the one that must not be missing.
+        drawn = [*found[: MOST_PANELS - len(whole)], *whole]
     domain = charts.shared_domain(drawn)
     ident = f"{result.name}-{measure.replace('@', '-')}"
     names = [charts.panel_title(results, panel) for panel in drawn]
@@ -229,7 +275,7 @@ def _measure(results: Results, result: InterventionResult, measure: str, *, main
             figures.append(Figure(name, svg, table=numbers([panel])))
     note = "" if found else "No figure could be had; the reasons are under “What was left out”."
     if len(found) > len(drawn):
-        note = f"The first {len(drawn)} of {len(found)} are drawn; all figures are in results.json."
+        note = f"{len(drawn)} of {len(found)} are drawn; all figures are in results.json."
     small = not main and len(drawn) > 2 and all(map(charts.swept, drawn))
     return MeasureView(said.title, said.meaning, figures, note, small)
 

@@ -8,6 +8,7 @@ from reports import formats, view
 from reports.curves import REFERENCE_WORDS, Point
 from reports.measures import words
 from reports.sections.section import Cell, Column, Section, Table, Tone
+from specs.language.groups import ranking_of_groups, together
 from specs.language.results import MANY, STANDS_OUT, TRUSTED, Results
 
 
@@ -31,7 +32,7 @@ def build(results: Results) -> Section | None:
     head = view.headline(results)
     if head is None:
         return None
-    many = _of_many(results)
+    many = _of_groups(results, head) or _of_many(results)
     if many:
         return Section("key_figures", "", {"owner": head.label, "figures": many, "effects": None})
     return Section(
@@ -39,6 +40,39 @@ def build(results: Results) -> Section | None:
         "",
         {"owner": head.label, "figures": _figures(results, head), "effects": _effects(head)},
     )
+
+
+def _of_groups(results: Results, head: view.Headline) -> list[KeyFigure]:
+    """Say what editing the neurons of each group of questions did, to its own, to others and by chance."""
+    ranking = ranking_of_groups(results, head.intervention)
+    found = together(head.intervention) if ranking is not None and head.intervention is not None else None
+    if ranking is None or head.intervention is None or found is None:
+        return []
+    noun = ranking.by[0] if ranking.by else "group"
+    title = words(found.measure).title
+    at = f" ({formats.axes(found.axes)})" if found.axes else ""
+    between = formats.interval(found.own.low, found.own.high, 2)
+    note = f"{title} of the questions of the edited {noun}{at}, mean of {found.n} {noun}s; {between}, n {found.own.n}"
+    figures = [KeyFigure(f"Own {noun}", _from_to(found.base, found.own.mean), note)]
+    if found.others is not None:
+        between = formats.interval(found.others.low, found.others.high, 2)
+        note = f"{title} of the questions of other {noun}s under the same edit; {between}, n {found.others.n}"
+        figures.append(KeyFigure(f"Other {noun}s", _from_to(found.others_base, found.others.mean), note))
+    if found.random:
+        ends = [formats.number(end, 2) for end in dict.fromkeys((min(found.random), max(found.random)))]
+        note = f"{title} of the own questions when as many random neurons of the same layers are edited, "
+        note += formats.counted(len(found.random), "draw")
+        figures.append(KeyFigure("Random neurons", " to ".join(dict.fromkeys(ends)), note, "quiet"))
+    if found.beyond_random is not None:
+        note = f"{noun}s lose more to their own neurons than to any random draw"
+        if found.beyond_others is not None:
+            note += f"; {found.beyond_others} lose more than the others do"
+        figures.append(KeyFigure("More than by chance", f"{found.beyond_random} of {found.n}", note))
+    return figures
+
+
+def _from_to(base: float | None, value: float | None) -> str:
+    return f"{formats.number(base, 2)}\u00a0→\u00a0{formats.number(value, 2)}"
 
 
 def _of_many(results: Results) -> list[KeyFigure]:

@@ -179,9 +179,9 @@ def _sentence(counts: Mapping[tuple[str, str], Counter[str]], kept: Sequence[str
         if relation != EVERYTHING:
             continue
         n, wrong = counter.total(), counter.total() - counter[RIGHT]
-        text = f"{condition}: {wrong} of {n} wrong"
+        text = f"{condition.replace('_', ' ')} {wrong} of {n}"
         if wrong:
             most = max((kind for kind in kept if kind != RIGHT), key=lambda kind: counter[kind])
             text += f", most often “{most}” ({counter[most]})"
         parts.append(text)
-    return "; ".join(parts) + "."
+    return f"Wrong are: {'; '.join(parts)}."

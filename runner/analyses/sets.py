@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from runner.analyses.protocol import Findings
 from specs.language.errors import RunError
 from specs.language.references import Address, parse_address, parse_layer
 
-__all__ = ["OwnedSet", "candidates", "owned_sets", "place_of"]
+__all__ = ["OwnedSet", "owned_sets", "place_of", "widths"]
 
 
 @dataclass(frozen=True)
@@ -53,18 +52,16 @@ def owned_sets(name: str, ref: str, found: Findings) -> list[OwnedSet]:
     raise RunError(f"'{name}': '{ref}' names no set of neurons of this run")
 
 
-def candidates(found: Findings, sets: Sequence[OwnedSet]) -> dict[str, int]:
-    """Count, for each site of some sets, the neurons among which they were found: those of its largest ranking.
+def widths(found: Findings, neurons: Iterable[Address]) -> dict[tuple[str, int], int]:
+    """Give the number of neurons of each site and layer among which some were found: those of the widest ranking.
 
     Raises RunError for a site that no ranking reads.
     """
-    counts: dict[str, int] = {}
+    counts: dict[tuple[str, int], int] = {}
     for ranking in found.rankings.values():
-        of_site: Counter[str] = Counter()
-        for (site, _), width in ranking.widths().items():
-            of_site[site] += width
-        for site, n in of_site.items():
-            counts[site] = max(counts.get(site, 0), n)
-    for site in sorted({a.site for one in sets for a in one.neurons} - set(counts)):
-        raise RunError(f"no ranking of this run reads {site}, so what would be shared by chance is not known")
+        for place, width in ranking.widths().items():
+            counts[place] = max(counts.get(place, 0), width)
+    for site, layer in sorted({(a.site, a.layer) for a in neurons} - set(counts)):
+        where = site if all(s != site for s, _ in counts) else f"{site} in layer {layer}"
+        raise RunError(f"no ranking of this run reads {where}, so what would be shared by chance is not known")
     return counts

@@ -462,6 +462,18 @@ class Tuning(Record):
     chosen: list[TunedValue]
 
 
+class MajorityAnswer(Record):
+    """What always giving one answer to the questions of a relation would get right."""
+
+    relation: str
+    answer: str
+    """The answer that is accepted for most of the questions."""
+    n: int
+    """Number of questions."""
+    share: float
+    """Of the questions it is right for: the accuracy of always saying it."""
+
+
 class InterventionResult(Record):
     """One intervention with its controls."""
 
@@ -497,6 +509,8 @@ class InterventionResult(Record):
     """Control: what was done, or why it does not apply."""
     warnings: list[str] = Field(default_factory=list)
     saved_model: SavedModel | None = None
+    majority: list[MajorityAnswer] = Field(default_factory=list)
+    """Of each relation that is asked; to be read beside the clean accuracy."""
     frozen_deviation: float | None = None
     """Largest deviation of a frozen value from its source."""
     not_applicable: str = ""

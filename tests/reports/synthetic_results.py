@@ -756,3 +756,10 @@ def many(n: int = 12) -> Results:
             },
         }
     )
+
+
+def relations() -> Results:
+    """A study whose owners are relations, with every analysis of rows."""
+    from tests.runner.relation_study import study
+
+    return study()

@@ -22,7 +22,7 @@ def _written(report: Report, kind: str, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("width", [1280, 400])
-@pytest.mark.parametrize("kind", ["results", "strange_names", "nothing_measured", "partial", "empty"])
+@pytest.mark.parametrize("kind", ["results", "strange_names", "nothing_measured", "partial", "empty", "relations"])
 def test_no_errors_no_requests_no_overflow(report: Report, tmp_path: Path, kind: str, width: int) -> None:
     """The console stays empty, nothing but the file is asked for, and the page does not scroll sideways."""
     path = _written(report, kind, tmp_path)

@@ -23,7 +23,7 @@ from specs.language.words import ConditionName, Measure, Role
 
 Read = Callable[[str], Page]
 Report = Callable[[str], str]
-KINDS = ("results", "partial", "empty", "nothing_measured", "no_cell", "strange_names", "chosen")
+KINDS = ("results", "partial", "empty", "nothing_measured", "no_cell", "strange_names", "chosen", "relations")
 TITLES = [
     "Warnings",
     "Cells",
@@ -247,7 +247,7 @@ def test_what_is_not_drawn_is_said(read: Read) -> None:
     """A run with more owners than a page can draw says how many it draws."""
     text = read("many").text
     assert "The first 8 of 12 owners are drawn" in text
-    assert "The first 10 of 13 are drawn" in text
+    assert "10 of 13 are drawn" in text
     assert "Person Number 11" in text
 
 
@@ -256,3 +256,22 @@ def test_a_warning_is_shown_once_with_its_place(read: Read) -> None:
     (warnings,) = read("results").all("ul", class_="warnings")
     assert warnings.text.count("does nothing there") == 1
     assert "(amnesia)" in warnings.text
+
+
+def test_relations_are_shown_together_with_what_is_derived_from_rows(read: Read) -> None:
+    """Key figures of all relations, the majority answer beside clean accuracy, and a chart for each analysis."""
+    page = read("relations")
+    text = page.text
+    for said in (
+        "Own relation",
+        "Other relations",
+        "More than by chance",
+        "always saying it",
+        "Share of right answers that the edit takes away",
+        "Shared neurons",
+        "Lost only to all of the neurons together",
+        "Relative difference of frequency: above 0, sensitive facts have more",
+        "What is said",
+        "Examples of each class",
+    ):
+        assert said in text, said

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.analyses import ANALYSES
@@ -82,8 +82,7 @@ def test_shares_are_of_all_questions_by_relation_and_condition():
     ]
     assert result.figures["edit/article"] == pytest.approx(2 / 6) and result.figures["edit/city/other"] == 0.5
     assert (
-        result.sentence
-        == "clean: 1 of 4 wrong, most often “article” (1); edit: 4 of 6 wrong, most often “article” (2)."
+        result.sentence == "Wrong are: clean 1 of 4, most often “article” (1); edit 4 of 6, most often “article” (2)."
     )
 
 
@@ -115,6 +114,7 @@ def test_without_texts_there_is_nothing_to_sort():
 
 
 @given(st.text(max_size=60), st.text(max_size=60))
+@settings(deadline=None)
 def test_every_text_has_one_class(text, prompt):
     kind = kind_of(text, prompt, "mother", ("Anna",), ANSWERS, CLASSES)
     assert kind in {RIGHT, *CLASSES, *SHIPPED}

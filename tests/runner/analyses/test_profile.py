@@ -46,7 +46,8 @@ def test_sites_are_counted_apart_and_summed_in_the_figures(ranked):
     found = profile(ranked, scores=scores)
     assert [row for row in found.rows if row[2]] == [["mlp.gate", 1, 1, 1], ["mlp.neurons", 1, 1, 1]]
     assert found.figures["L1"] == 2
-    assert found.sentence == "The 2 neurons all lie in layer 1."
+    assert found.sentence == "The 2 neurons all lie in layer 1. 50% at mlp.gate, 50% at mlp.neurons."
+    assert found.figures["mlp.gate/L1"] == found.figures["mlp.gate/neurons"] == 1
 
 
 def test_a_single_neuron_is_told_by_its_layer(ranked):

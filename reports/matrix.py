@@ -211,7 +211,7 @@ def _row(cell: MatrixCell, effect: Effect) -> list[Cell]:
     return [
         Cell(formats.visible(effect.label), effect.edited),
         Cell(formats.visible(_name(cell)), formats.axes(effect.axes)),
-        Cell(effect.neurons[0] if len(effect.neurons) == 1 else formats.counted(len(effect.neurons), "neuron")),
+        Cell(effect.neurons[0] if effect.size == 1 else formats.counted(effect.size, "neuron")),
         Cell(mark, tone=tone),
         Cell(formats.number(effect.base, decimals)),
         Cell(formats.number(target.mean, decimals), f"{between}{', ' if between else ''}n {target.n}"),

@@ -89,6 +89,11 @@ class Headline:
     measure: str | None
     effects: tuple[Effect, ...]
 
+    @property
+    def n_neurons(self) -> int:
+        """How many neurons were edited, listed or not."""
+        return self.intervention.size(self.owner) if self.intervention else 0
+
 
 @dataclass(frozen=True)
 class Warning:

@@ -10,6 +10,7 @@ from typing import Any
 from runner.bind import Binder, BoundPrompt, Unbound
 from runner.filters import reads_of
 from runner.known import KnownTexts, plan_known
+from runner.localization.contrast import Contrast, contrasts
 from runner.localization.metrics import least_prompts
 from runner.measures import generated_tokens, needs
 from runner.neurons import Ownership, condition_axes, edit_position, names_layers, owners_of
@@ -28,7 +29,7 @@ from runner.sources import is_placeholders, source_of, takes_its_own, uses_clean
 from runner.tune import Choice, tuning_spec, with_aim
 from runner.vectors import plan_vector
 from specs.language.errors import RunError
-from specs.language.experiment import GRADIENT_METRICS, Experiment, Intervention, Localize, Source
+from specs.language.experiment import GRADIENT_METRICS, Experiment, Intervention, Localize, Negatives, Source
 from specs.language.facts import (
     PromptText,
     column,
@@ -175,7 +176,7 @@ def _localize_stage(
             unknown.append(owner)
             leave_out(f"{name}/{owner}", f"the model knows {n} of its prompts, and {spec.metric} needs {least}")
     baseline: list[int] = []
-    if isinstance(spec.against, str) and spec.metric not in WITHOUT_BASELINE:
+    if isinstance(spec.against, str) and spec.against != "others" and spec.metric not in WITHOUT_BASELINE:
         texts, where = _baseline_texts(experiment, spec, positions)
         kept = known.get(spec.against)
         for text in texts:
@@ -186,6 +187,7 @@ def _localize_stage(
                 leave_out(text.text, result.reason)
             else:
                 baseline.append(add(result, where))
+    contrasted = _contrasts(experiment, spec, groups, prompts, baseline)
     names: dict[str, list[int]] = {}
     for text in _random_names(experiment, name, spec, leave_out):
         result = binder.bind(text)
@@ -205,6 +207,39 @@ def _localize_stage(
         left_out=tuple(left_out),
         unknown=frozenset(unknown),
         names={made_up: tuple(members) for made_up, members in names.items()},
+        contrasts=contrasted,
+        warnings=_short_of_negatives(spec, contrasted),
+    )
+
+
+def _contrasts(
+    experiment: Experiment,
+    spec: Localize,
+    groups: Mapping[str, Sequence[int]],
+    prompts: Sequence[BoundPrompt],
+    baseline: Sequence[int],
+) -> dict[str, Contrast]:
+    """Draw what each owner's prompts are told from, for a metric that does so."""
+    if spec.metric != "average_precision":
+        return {}
+    n_shuffled = spec.controls.shuffled_labels if spec.controls is not None else 0
+    if isinstance(spec.against, Negatives):
+        return contrasts(groups, prompts, spec.against.others, n_shuffled, experiment.seed)
+    texts = None if spec.against == "others" else baseline
+    return contrasts(groups, prompts, None, n_shuffled, experiment.seed, texts)
+
+
+def _short_of_negatives(spec: Localize, found: Mapping[str, Contrast]) -> tuple[str, ...]:
+    """Warn of owners for whom there are fewer negatives than the spec asks for."""
+    short = {owner: contrast for owner, contrast in found.items() if contrast.short}
+    if not short:
+        return ()
+    first, contrast = next(iter(short.items()))
+    ratio = spec.against.others if isinstance(spec.against, Negatives) else 0
+    more = f", and so have {len(short) - 1} more owners fewer than asked for" if len(short) > 1 else ""
+    return (
+        f"there are fewer prompts of others than {{others: {ratio}}} asks for: {first} is told from all "
+        f"{len(contrast.negatives)}, {contrast.short} too few{more}",
     )
 
 

@@ -25,6 +25,7 @@ from runner.attention import tree_attention, wide_attention
 from runner.blocks import Block, Blocks, gathered
 from runner.budget import HEAD_CHUNK, default_limits, default_memory, family_limits, used_bytes
 from runner.families import Family, SitePlace, block_paths, family_of, logits_of, site_place
+from runner.localization.pool import pooled
 from runner.program import (
     CLEAN,
     Job,
@@ -51,7 +52,8 @@ __all__ = ["Engine", "Outcome", "Reading"]
 class Reading:
     """Site values of one pass: ``values[site][k]`` is ``[n_read, width]``, at the job's k-th layer, on the device.
 
-    ``sequence``, ``position``: ``[n_read]``, whose values these are.
+    ``sequence``, ``position``: ``[n_read]``, whose values these are. Of a job that pools, a sequence has one value, in
+    float32 at least, and no position (-1).
     """
 
     sequence: np.ndarray
@@ -230,7 +232,7 @@ class Engine:
         started = time.perf_counter()
         outcome = outcome or self.blank(job)
         self._deepest = max((len(s.ids) for s in job.sequences), default=0)
-        queue = pack(job, self.limits, mode or self.mode)
+        queue = self._readable(job, pack(job, self.limits, mode or self.mode))
         chained = (mode or self.mode) != "trees"
         before = 0
         if self.stems and not chained:
@@ -316,6 +318,7 @@ class Engine:
             np.array(reading, dtype=np.int64), [len(job.sequences[i].read) for i in reading] if reading else 0
         )
         read_nodes = _joined([nodes[i][list(job.sequences[i].read)] for i in reading])
+        pool = self._pool(job, reading)
         pairs = [(i, int(nodes[i][p]), t) for i in fresh for p, t in job.sequences[i].score]
         wants_text = [i for i in fresh if job.sequences[i].generate]
         ends = np.unique(np.array([n for _, n, _ in pairs] + [int(nodes[i][-1]) for i in wants_text], dtype=np.int64))
@@ -323,13 +326,16 @@ class Engine:
         cache = _dynamic_cache() if wants_text else None
         stem = stem_of(job, batch, rows, before) if before else None
         with proof.watching(self.model):
-            saved, hidden = self._forward(rows, steps, read_nodes, ends, cache, chained, stem)
+            saved, hidden = self._forward(rows, steps, read_nodes, ends, cache, chained, stem, pool)
         for i, deviation in proof.deviations().items():
             outcome.deviation[i] = deviation
             require_held(deviation)
         found = None
         if len(read_nodes):
             values = {site: tuple(saved[(site, layer)] for layer in job.layers) for site in job.sites}
+            if pool is not None:
+                read_sequence = np.array(reading, dtype=np.int64)
+                read_position = np.full(len(reading), -1, dtype=np.int64)
             found = Reading(read_sequence, read_position, values)
         bad: list[int] = []
         if len(ends):
@@ -339,6 +345,36 @@ class Engine:
         for i in set(fresh) - set(bad):
             outcome.done[i] = True
         return bad, found
+
+    def _readable(self, job: Job, queue: list[Pass]) -> list[Pass]:
+        """Run fewer rows together where what is read of them would take more memory than reading may."""
+        if not job.sites:
+            return queue
+        neurons = sum(self.place(site, layer).width for site in job.sites for layer in job.layers)
+
+        def size(batch: Pass) -> int:
+            read = [len(job.sequences[i].read) for row in batch.members for i in row]
+            n = sum(map(bool, read)) * 4 if job.pool else sum(read) * self.dtype.itemsize
+            return n * neurons
+
+        found: list[Pass] = []
+        waiting = list(reversed(queue))
+        while waiting:
+            batch = waiting.pop()
+            if len(batch.trees) > 1 and size(batch) > self.reading_bytes and len(parts := halve(batch, job)) == 2:
+                waiting += reversed(parts)
+            else:
+                found.append(batch)
+        return found
+
+    def _pool(self, job: Job, reading: Sequence[int]) -> Callable[[Tensor], Tensor] | None:
+        """Give what makes one value of the tokens of each sequence that is read; None where each has one token."""
+        counts = [len(job.sequences[i].read) for i in reading]
+        if not job.pool or not any(n > 1 for n in counts):
+            return None
+        owner = torch.from_numpy(np.repeat(np.arange(len(counts)), counts)).to(self.device)
+        dtype = torch.promote_types(self.dtype, torch.float32)
+        return lambda values: pooled(values, owner, len(counts), job.pool).to(dtype)
 
     def _hand_over(self, reading: Reading, on_values: Callable[[Reading], None]) -> None:
         try:
@@ -492,6 +528,7 @@ class Engine:
         cache: Any,
         chained: bool,
         stem: Stem | None = None,
+        pool: Callable[[Tensor], Tensor] | None = None,
     ) -> tuple[dict[tuple[str, int], Tensor], Tensor]:
         """Run the trace: edit and read site by site, stop at the head's input or after the last site read.
 
@@ -525,7 +562,10 @@ class Engine:
                         else:
                             envoy.output = changed
                     if step.read is not None:
-                        saved[step.read] = step.place.take(flat[reads]).save()  # type: ignore[attr-defined]
+                        values = step.place.take(flat[reads])
+                        # At once, so that the values of single tokens are never there for two layers.
+                        kept = values if pool is None else pool(values)
+                        saved[step.read] = kept.save()  # type: ignore[attr-defined]
                 if needs_head:
                     whole = head.input
                     hidden = whole.reshape(-1, whole.shape[-1])[at_end].save()

@@ -16,15 +16,24 @@ from runner.store import HASH_LENGTH, locate, read_scores, slug
 from specs.language.errors import RunError
 from specs.language.experiment import Analysis, Experiment
 from specs.language.load import Cell, Loaded
-from specs.language.results import AnalysisResult, ClaimResult, MatrixCell, MatrixResults, RankedNeuron, Results
+from specs.language.results import AnalysisResult, ClaimResult, Effect, MatrixCell, MatrixResults, RankedNeuron, Results
+from specs.language.shortened import MOST_LISTED, shortened
 
 __all__ = ["MATRIX", "compare", "failed_cell", "finished_cell", "write_matrix"]
 
 MATRIX = "matrix.json"
 
 
+def _listed(effect: Effect) -> Effect:
+    """Cut the list of a large set to its first neurons."""
+    if len(effect.neurons) <= MOST_LISTED:
+        return effect
+    return effect.model_copy(update={"neurons": effect.neurons[:MOST_LISTED], "n_neurons": effect.size})
+
+
 def finished_cell(cell: Cell, folder: Path, results: Results) -> MatrixCell:
     """Take from a finished run what the comparison shows: winners, means over all relations, effects, outcomes."""
+    whole, results = results, shortened(results)
     rankings = {
         name: ranking.model_copy(
             update={
@@ -59,7 +68,7 @@ def finished_cell(cell: Cell, folder: Path, results: Results) -> MatrixCell:
         model=results.model,
         rankings=rankings,
         interventions=interventions,
-        effects=effects(results),
+        effects=[_listed(effect) for effect in effects(whole)],
         claims={outcome: outcomes.count(outcome) for outcome in dict.fromkeys(outcomes)},
     )
 

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Literal
 
 from runner.bind import BoundPrompt
+from runner.localization.contrast import Contrast
 from runner.program import Job, Lesson
 from specs.language.experiment import Condition as Rule
 from specs.language.experiment import Intervention, Localize, Vector
@@ -116,6 +117,9 @@ class LocalizeStage:
     """Owners that are not ranked, because the clean model knows too few of their prompts."""
     names: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Made-up name: its sequences; the same ranking is made for each, as a control."""
+    contrasts: Mapping[str, Contrast] = field(default_factory=dict)
+    """Owner: what its prompts are told from, where a metric tells them from others'."""
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,8 @@ class Job:
     sites: tuple[str, ...] = ()
     layers: tuple[int, ...] = ()
     """Layers read, ascending."""
+    pool: str = ""
+    """How several tokens read of a sequence become one value within the pass (`mean`, `max`); empty: not at all."""
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -159,7 +161,7 @@ def subset(job: Job, members: Sequence[int]) -> Job:
     for i in members:
         s = job.sequences[i]
         sequences.append(s if s.twin is None else replace(s, twin=index[s.twin]))
-    return Job(tuple(sequences), job.sites, job.layers)
+    return Job(tuple(sequences), job.sites, job.layers, job.pool)
 
 
 def sequence_keys(job: Job) -> list[tuple[int, ...]]:

@@ -26,7 +26,7 @@ from runner.compile import compile_ask, compile_plan, compile_rankings
 from runner.describe import edit_words, field_word, source_words
 from runner.figures import Figures, cut_point
 from runner.known import KnownTexts, counts_of, known_texts
-from runner.localization.record import layer_records, names_band, share_as_dominant, share_as_high
+from runner.localization.record import layer_records, names_band, share_as_dominant, share_as_high, tie_warnings
 from runner.majority import majority_answers
 from runner.model import Machine
 from runner.narrow import narrowed
@@ -128,7 +128,7 @@ def run_cell(
         finished.folder = folder.path
         try:
             folder.write_spec(results.spec)
-            folder.write_plan(plan_text(plan, machine.cost))
+            folder.write_plan(plan_text(plan, machine.cost, machine.width))
             results.self_tests = machine.self_tests(plan, reporter)
             require(results.self_tests)
             known = _known(machine, plan, results, reporter)
@@ -621,13 +621,14 @@ def injected_texts(stage: AskStage, rows: Sequence[Row]) -> list[InjectedText]:
 def ranking_result(stage: LocalizeStage, data: Any) -> Ranking:
     """Make the record of a ranking: the best neurons of each owner, with the numbers behind their scores."""
     groups: dict[str, RankingGroup] = {}
-    shared_counts = {} if data.of_layers else shared_by(data)
+    shared_counts = {} if data.of_layers or data.by_precision else shared_by(data)
     for owner, group in data.groups.items():
         label, entity, variant = stage.labels[owner]
         arrays = group.arrays()
         score, mean, std = arrays["score"], arrays.get("mean"), arrays.get("std")
         width = score.shape[1]
-        best = group.best(score.size if data.of_layers else max(LISTED, min(data.top, 200)))
+        n_listed = LISTED if data.by_precision else max(LISTED, min(data.top, 200))
+        best = group.best(score.size if data.of_layers else n_listed)
         listed = []
         for rank, flat in enumerate(best, start=1):
             layer, column = divmod(int(flat), width)
@@ -642,7 +643,7 @@ def ranking_result(stage: LocalizeStage, data: Any) -> Ranking:
                     layer=data.layers[layer],
                     neuron=None if data.of_layers else neuron,
                     score=float(score[layer, column]),
-                    dominance=data.dominance_at(score, layer, column),
+                    dominance=None if data.by_precision else data.dominance_at(score, layer, column),
                     shared_by=shared_counts.get(owner, {}).get(int(flat)),
                     mean=None if mean is None else float(mean[layer, column]),
                     std=None if std is None else float(std[layer, column]),
@@ -661,6 +662,7 @@ def ranking_result(stage: LocalizeStage, data: Any) -> Ranking:
             n_candidates=int(score.size),
             neurons=listed,
             chosen=[n.address for n in listed[: data.top]] if data.of_layers else list(map(str, data.chosen(owner))),
+            precision=group.precision,
             values={
                 str(data.address(data.layers.index(layer) * width + column, width)): values
                 for (layer, column), values in group.values.items()
@@ -690,13 +692,13 @@ def ranking_result(stage: LocalizeStage, data: Any) -> Ranking:
         against=spec.against if isinstance(spec.against, str) else None,
         n_baseline=data.n_baseline,
         groups=groups,
-        shared_winners={} if data.of_layers else shared,
+        shared_winners={} if data.of_layers or data.by_precision else shared,
         unit="layer" if data.of_layers else "neuron",
         objective=spec.objective,
         random_names=data.random_names,
         names_band=names_band(data),
-        warnings=[]
-        if data.of_layers
+        warnings=[*stage.warnings, *tie_warnings(data)]
+        if data.of_layers or data.by_precision
         else [
             f"{address} wins for {len({whose[o] for o in owners})} of {n_entities} {kind} "
             f"({', '.join(owners)}): it is not a cell of any of them"

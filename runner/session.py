@@ -335,7 +335,7 @@ def show_plan(loaded: Loaded, console: Console, *, n_prompts: int, as_json: bool
     """Print what a spec would run and cost; no weights are loaded."""
     from runner.bind import Binder
     from runner.compile import compile_plan
-    from runner.show import estimate, plan_costs, print_plan
+    from runner.show import candidates, estimate, plan_costs, print_plan
 
     _require_addresses(loaded)
     documents: list[dict[str, Any]] = []
@@ -352,6 +352,7 @@ def show_plan(loaded: Loaded, console: Console, *, n_prompts: int, as_json: bool
                     "cell": cell.label,
                     "hash": cell.hash,
                     "stages": [{"name": name, **vars(c)} for name, c in costs],
+                    "candidates": {stage.name: candidates(stage, machine.width) for stage in plan.localize},
                     "seconds": expected.seconds,
                     "bytes": expected.bytes,
                 }

@@ -39,7 +39,11 @@ def plan_costs(plan: Plan, count: Callable[[Job], Cost]) -> list[tuple[str, Cost
     return found
 
 
-def plan_text(plan: Plan, count: Callable[[Job], Cost]) -> str:
+WidthOf = Callable[[str, int], int]
+"""(site, layer): number of neurons."""
+
+
+def plan_text(plan: Plan, count: Callable[[Job], Cost], width_of: WidthOf) -> str:
     """Write the plan as plain text: a table of costs, then each stage in words."""
     lines = [
         "stage                     sequences     tokens     padded   distinct  passes",
@@ -52,7 +56,7 @@ def plan_text(plan: Plan, count: Callable[[Job], Cost]) -> str:
     lines.append("")
     lines += _known_lines(plan)
     for stage in plan.localize:
-        lines += _localize_lines(stage)
+        lines += _localize_lines(stage, width_of)
     for ask in plan.ask:
         lines += _ask_lines(ask)
     return "\n".join(lines) + "\n"
@@ -67,13 +71,38 @@ def _known_lines(plan: Plan) -> Iterable[str]:
         yield ""
 
 
-def _localize_lines(stage: LocalizeStage) -> Iterable[str]:
+def candidates(stage: LocalizeStage, width_of: WidthOf) -> dict[str, int]:
+    """Count the neurons among which a ranking chooses, site by site; none where whole layers are ranked."""
+    if stage.spec.metric == "layer_stability":
+        return {}
+    return {site: sum(width_of(site, layer) for layer in stage.layers) for site in stage.job.sites}
+
+
+def _candidates_line(stage: LocalizeStage, width_of: WidthOf) -> str:
+    found = candidates(stage, width_of)
+    if not found:
+        return f"  {len(stage.layers)} layers are ranked"
+    total = f"  {sum(found.values()):,} neurons are ranked in {len(stage.layers)} layers"
+    if len(found) == 1:
+        return total
+    return f"{total}: " + ", ".join(f"{site} {n:,}" for site, n in found.items())
+
+
+def _localize_lines(stage: LocalizeStage, width_of: WidthOf) -> Iterable[str]:
     spec = stage.spec
     sites, positions = ", ".join(stage.job.sites), ", ".join(spec.position or ["entity.last"])
     yield f"localize {stage.name}: {spec.metric} at {sites}; {positions}"
+    yield _candidates_line(stage, width_of)
     for owner, members in stage.groups.items():
-        yield f"  {owner}: {len(members)} prompts"
-    if stage.baseline:
+        contrast = stage.contrasts.get(owner)
+        told_from = f", told from {len(contrast.negatives)} of others" if contrast is not None else ""
+        yield f"  {owner}: {len(members)} prompts{told_from}"
+    for contrast in list(stage.contrasts.values())[:1]:
+        if contrast.shuffled:
+            yield f"  shuffled labels, as a control: {len(contrast.shuffled)} rankings for each, of the same values"
+    for warning in stage.warnings:
+        yield f"  {warning}"
+    if stage.baseline and not stage.contrasts:
         yield f"  baseline: {len(stage.baseline)} prompts ({spec.against})"
     if stage.names:
         yield f"  made-up names, as a control: {len(stage.names)}, {sum(map(len, stage.names.values()))} prompts"
@@ -197,7 +226,7 @@ def print_plan(
         console.print(Text(line), highlight=False)
     for stage in plan.localize:
         console.print()
-        for line in _localize_lines(stage):
+        for line in _localize_lines(stage, machine.width):
             console.print(Text(line), highlight=False)
         seen = [stage.prompts[i] for members in stage.groups.values() for i in members[:n_prompts]]
         for prompt in seen[: 2 * n_prompts]:

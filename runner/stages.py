@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from runner.cache import Kept, key
+from runner.localization.contrast import Contrast
 from runner.localization.layers import NameBaseline, name_groups, read_names
 from runner.localization.localize import (
     KEPT,
@@ -26,6 +27,7 @@ from runner.localization.localize import (
     read_baseline,
     require_prompts,
 )
+from runner.localization.rank_precision import rank_by_precision
 from runner.localization.ranking import GroupData, RankingData
 from runner.model import Machine
 from runner.plan import AskStage, Condition, LocalizeStage
@@ -35,7 +37,7 @@ from runner.run_types import Reporter, Spent, run_again, stage_record
 from runner.sources import as_stored, keys_of, reading_at, stored_values
 from runner.weights import run_with_weights
 from specs.language.experiment import GRADIENT_METRICS, Experiment
-from specs.language.results import RandomName, Stage
+from specs.language.results import PrecisionFigures, RandomName, Stage
 
 if TYPE_CHECKING:
     from runner.execute import Outcome
@@ -73,21 +75,24 @@ def localize_stage(
         {"stage": "names" if of_layers else "baseline", **_sequences(stage, stage.baseline)}
         | ({"names": [list(members) for members in name_groups(stage).values()]} if of_layers else {})
     )
-    baseline = (_names if of_layers else _baseline)(machine, stage, place, reporter, spent)
+    baseline = None
+    if not stage.contrasts:
+        baseline = (_names if of_layers else _baseline)(machine, stage, place, reporter, spent)
 
-    def place_of(members: Sequence[int]) -> str:
+    def place_of(members: Sequence[int], contrast: Contrast | None = None) -> str:
         return machine.stage_key(
             {
                 "stage": "ranking",
                 "metric": stage.spec.metric,
                 "std_floor": stage.spec.std_floor,
                 "kept": KEPT,
-                "baseline": place if stage.baseline else None,
+                "baseline": place if stage.baseline and contrast is None else None,
                 **_sequences(stage, members),
+                **(_contrasted(stage, members, contrast) if contrast is not None else {}),
             }
         )
 
-    keys = {owner: place_of(members) for owner, members in stage.groups.items()}
+    keys = {owner: place_of(members, stage.contrasts.get(owner)) for owner, members in stage.groups.items()}
     ranked: dict[str, GroupData] = {}
     for owner, known in keys.items():
         kept = machine.cache.get(known)
@@ -96,7 +101,12 @@ def localize_stage(
     missing = [owner for owner in stage.groups if owner not in ranked]
     if missing:
         engine = machine.engine(reporter)
-        for groups, outcome in rank_owners(engine, stage, missing, baseline, reporter.advance):
+        if stage.contrasts:
+            scratch = file.path.parent
+            rounds = iter([rank_by_precision(engine, stage, missing, columns, scratch, reporter.advance)])
+        else:
+            rounds = rank_owners(engine, stage, missing, baseline, reporter.advance)
+        for groups, outcome in rounds:
             spent.add(outcome)
             for owner, group in groups.items():
                 machine.cache.put(keys[owner], *_group_to(group), about=machine.about("ranking", owner))
@@ -175,11 +185,22 @@ def _sequences(stage: LocalizeStage, members: Sequence[int]) -> dict[str, Any]:
     }
 
 
+def _contrasted(stage: LocalizeStage, members: Sequence[int], contrast: Contrast) -> dict[str, Any]:
+    """Give what else determines a ranking by average precision: negatives, shuffled labels and the size of the set."""
+    number = {i: k for k, i in enumerate((*members, *contrast.negatives))}
+    negatives = _sequences(stage, contrast.negatives)
+    return {
+        "negatives": [negatives["tokens"], negatives["read"]],
+        "shuffled": [[number[i] for i in labels] for labels in contrast.shuffled],
+        "top": stage.spec.top,
+    }
+
+
 def _pooling(stage: LocalizeStage, members: Sequence[int]) -> dict[str, Any]:
     """Give what else determines a ranking over several tokens, and one by gradient."""
     more: dict[str, Any] = {}
     if any(len(stage.job.sequences[i].read) > 1 for i in members):
-        more["pool"] = stage.spec.pool
+        more["pool"] = [stage.spec.pool, "in float32"]
     if stage.spec.metric in GRADIENT_METRICS:
         more["objective"] = stage.spec.objective
         more["answers"] = [[list(a.tokens) for a in stage.prompts[i].answers] for i in members]
@@ -220,16 +241,21 @@ def _baseline_from(kept: Kept) -> Baseline:
 
 def _group_to(group: GroupData) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     values = [[layer, column, numbers] for (layer, column), numbers in group.values.items()]
-    return dict(group.arrays()), {"floor": group.floor, "n_prompts": group.n_prompts, "values": values}
+    meta: dict[str, Any] = {"floor": group.floor, "n_prompts": group.n_prompts, "values": values}
+    if group.precision is not None:
+        meta["precision"] = group.precision.model_dump()
+    return dict(group.arrays()), meta
 
 
 def _group_from(kept: Kept) -> GroupData:
     arrays: dict[str, Any] = kept.arrays
+    precision = kept.meta.get("precision")
     return GroupData(
         arrays,
         floor=kept.meta["floor"],
         n_prompts=int(kept.meta["n_prompts"]),
         values={(int(layer), int(column)): numbers for layer, column, numbers in kept.meta["values"]},
+        precision=None if precision is None else PrecisionFigures.model_validate(precision),
     )
 
 

@@ -34,6 +34,7 @@ from runner.atomic import refusals, whole, write_text
 from runner.long_table import LongTable
 from specs.language.errors import RunError
 from specs.language.results import FORMAT, Results
+from specs.language.shortened import shortened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -173,7 +174,7 @@ class RunFolder:
 
     def write_results(self, results: Results) -> None:
         """Write the result document as it stands. Raises ValueError for a number that is not finite."""
-        self.write(RESULTS, dump(results))
+        self.write(RESULTS, dump(shortened(results)))
         self._complete = results.status == "complete"
 
     def write_set(self, name: str, saved: str) -> None:

@@ -111,8 +111,8 @@ def _row(winner: view.Winner) -> WinnerRow:
         remarks.append(f"also wins for {', '.join(winner.shared_with)}: a cell of none of them")
     if neuron and neuron.floored:
         remarks.append("its spread stood on the floor, so the score is a lower bound")
-    if len(group.chosen) != 1:
-        remarks.append(f"the set holds {formats.counted(len(group.chosen), 'neuron')}")
+    if group.size != 1:
+        remarks.append(f"the set holds {formats.counted(group.size, 'neuron')}")
     elif neuron and group.chosen != [neuron.address]:
         remarks.append(f"the set is {group.chosen[0]}")
     second = group.neurons[1] if len(group.neurons) > 1 else None

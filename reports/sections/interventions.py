@@ -359,13 +359,15 @@ def _neurons(results: Results, result: InterventionResult) -> Table:
     rows = []
     for owner in result.owners:
         wrong = result.wrong_owner.get(owner)
-        draws = result.random_neurons.get(owner, [])
+        draws = [
+            _addresses(draw, result.n_neurons.get(owner, len(draw))) for draw in result.random_neurons.get(owner, [])
+        ]
         rows.append(
             [
                 Cell(view.label(results, owner)),
-                Cell(_addresses(result.neurons.get(owner, []))),
+                Cell(_addresses(result.neurons.get(owner, []), result.size(owner))),
                 Cell(view.label(results, wrong) if wrong else formats.MISSING),
-                Cell("; ".join(_addresses(draw) for draw in draws) or formats.MISSING),
+                Cell("; ".join(draws) or formats.MISSING),
             ]
         )
     columns = [
@@ -377,9 +379,10 @@ def _neurons(results: Results, result: InterventionResult) -> Table:
     return Table(columns, rows, wide_cells=True)
 
 
-def _addresses(addresses: Sequence[str], most: int = 12) -> str:
+def _addresses(addresses: Sequence[str], n: int, most: int = 12) -> str:
+    """List the first of ``n`` addresses, some of which the document leaves out."""
     shown = ", ".join(addresses[:most])
-    return f"{shown} and {formats.whole(len(addresses) - most)} more" if len(addresses) > most else shown
+    return f"{shown} and {formats.whole(n - most)} more" if n > most else shown
 
 
 def _only(drawn: int, n: int) -> str:

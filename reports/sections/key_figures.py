@@ -124,7 +124,7 @@ def _figures(results: Results, head: view.Headline) -> list[KeyFigure]:
         figures.append(
             KeyFigure(
                 f"Edited for {head.label}",
-                head.neurons[0] if len(head.neurons) == 1 else formats.counted(len(head.neurons), "neuron"),
+                head.neurons[0] if head.n_neurons == 1 else formats.counted(head.n_neurons, "neuron"),
                 "given, not localised",
             )
         )

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from runner.execute import Engine, Outcome, Reading
-from runner.localization.pool import by_sequence
 from runner.localization.ranking import Floats, GroupData
 from runner.plan import LocalizeStage
 from runner.program import Job
@@ -180,13 +179,14 @@ def _read(
     table: list[Tensor] = []
 
     def keep(reading: Reading) -> None:
-        rows, values = by_sequence(reading.sequence, reading.values[site], stage.spec.pool or "mean")
+        rows, values = reading.sequence, reading.values[site]
         if not table:
             table.extend(v.new_empty((len(members), v.shape[1]), dtype=torch.float32) for v in values)
         index = torch.from_numpy(rows).to(values[0].device)
         for kept, value in zip(table, values, strict=True):
             kept[index] = value.float()
 
-    job = Job(tuple(stage.job.sequences[i] for i in members), stage.job.sites, tuple(layers))
+    sequences = tuple(stage.job.sequences[i] for i in members)
+    job = Job(sequences, stage.job.sites, tuple(layers), stage.spec.pool or "mean")
     outcome = engine.run(job, on_values=keep, progress=progress)
     return table, outcome

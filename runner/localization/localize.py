@@ -15,7 +15,6 @@ from runner.localization.gradients import attributions
 from runner.localization.layers import NameBaseline, name_groups, rank_layers
 from runner.localization.metrics import METRICS, WITH_BASELINE, Statistics, least_prompts
 from runner.localization.moments import BYTES_PER_VALUE, Moments
-from runner.localization.pool import by_sequence
 from runner.localization.ranking import Floats, GroupData, RankingData
 from runner.plan import LocalizeStage
 from runner.program import Job
@@ -25,7 +24,10 @@ from specs.language.experiment import GRADIENT_METRICS
 __all__ = [
     "KEPT",
     "Baseline",
+    "by_prompt",
     "columns_of",
+    "digits",
+    "how_pooled",
     "localize",
     "new_ranking",
     "rank_owners",
@@ -70,12 +72,21 @@ def require_prompts(stage: LocalizeStage) -> None:
             f"needs {least}" + ("" if first is None else f" (left out: {first.what}: {first.reason})"),
             remedy="give it more of them, or see `run-spec validate --deep` for what was left out",
         )
+    for owner, contrast in stage.contrasts.items():
+        if len(contrast.negatives) < least:
+            raise RunError(
+                f"'{stage.name}' has {len(contrast.negatives)} prompts of others that those of {owner} are told from; "
+                f"{stage.spec.metric} needs {least}",
+                remedy="rank at least two owners with enough prompts, or see what was left out",
+            )
     compared = name_groups(stage) if stage.spec.metric == "layer_stability" else {}
     for owner, members in {**stage.groups, **stage.names, **compared}.items():
         if len(members) < least:
             raise RunError(
                 f"'{stage.name}' has {len(members)} prompts about {owner}; {stage.spec.metric} needs {least}",
-                remedy="over fewer prompts near-constant neurons win; add templates or see what was left out",
+                remedy="over fewer prompts "
+                + ("some neurons are perfect by chance" if stage.contrasts else "near-constant neurons win")
+                + "; add templates or facts, or see what was left out",
             )
 
 
@@ -228,7 +239,7 @@ class _Table:
     def columns(self, owner: str, neurons: Sequence[tuple[int, int]]) -> dict[tuple[int, int], list[float]]:
         """Give the values of some (layer, column) on an owner's prompts, in their order."""
         return {
-            (layer, column): _digits(self._layers[layer][self._slices[owner], column].float().cpu().numpy())
+            (layer, column): digits(self._layers[layer][self._slices[owner], column].float().cpu().numpy())
             for layer, column in neurons
         }
 
@@ -243,11 +254,11 @@ def _read(
     """Read the site on some sequences, owner by owner, and add up what is read."""
     members = [i for group in groups.values() for i in group]
     owner_of = np.repeat(np.arange(len(groups)), [len(group) for group in groups.values()])
-    job = Job(tuple(stage.job.sequences[i] for i in members), stage.job.sites, stage.job.layers)
+    job = Job(tuple(stage.job.sequences[i] for i in members), stage.job.sites, stage.job.layers, pool=how_pooled(stage))
     moments = Moments(len(groups), len(stage.layers))
 
     def keep(reading: Reading) -> None:
-        rows, values = by_prompt(reading, stage.job.sites, how_pooled(stage))
+        rows, values = by_prompt(reading, stage.job.sites)
         moments.add(owner_of[rows], values)
         if table is not None:
             table.add(rows, values)
@@ -261,16 +272,15 @@ def how_pooled(stage: LocalizeStage) -> str:
     return "mean" if pool == "sum" and stage.spec.metric in GRADIENT_METRICS else pool
 
 
-def by_prompt(reading: Reading, sites: Sequence[str], how: str) -> tuple[np.ndarray, Sequence[torch.Tensor]]:
-    """Pool what a pass read to one row for each prompt: their numbers, and for each layer ``[n_prompts, width]``.
+def by_prompt(reading: Reading, sites: Sequence[str]) -> tuple[np.ndarray, Sequence[torch.Tensor]]:
+    """Give what a pass read, one row for each prompt: their numbers, and for each layer ``[n_prompts, width]``.
 
     A row holds the neurons of all sites, one site after the other.
     """
-    pooled = [by_sequence(reading.sequence, reading.values[site], how) for site in sites]
-    rows = pooled[0][0]
+    values = [reading.values[site] for site in sites]
     if len(sites) == 1:
-        return rows, pooled[0][1]
-    return rows, [torch.cat(layer, dim=1) for layer in zip(*(values for _, values in pooled), strict=True)]
+        return reading.sequence, values[0]
+    return reading.sequence, [torch.cat(layer, dim=1) for layer in zip(*values, strict=True)]
 
 
 def _read_again(
@@ -285,19 +295,22 @@ def _read_again(
     layers = sorted({layer for layer, _ in neurons})
     values = {place: np.zeros(len(members), dtype=np.float32) for place in neurons}
     job = Job(
-        tuple(stage.job.sequences[i] for i in members), stage.job.sites, tuple(stage.layers[layer] for layer in layers)
+        tuple(stage.job.sequences[i] for i in members),
+        stage.job.sites,
+        tuple(stage.layers[layer] for layer in layers),
+        how_pooled(stage),
     )
 
     def keep(reading: Reading) -> None:
-        rows, read = by_prompt(reading, stage.job.sites, how_pooled(stage))
+        rows, read = by_prompt(reading, stage.job.sites)
         for (layer, column), numbers in values.items():
             numbers[rows] = read[layers.index(layer)][:, column].float().cpu().numpy()
 
     outcome = engine.run(job, on_values=keep, progress=progress)
-    return {place: _digits(column) for place, column in values.items()}, outcome
+    return {place: digits(column) for place, column in values.items()}, outcome
 
 
-def _digits(values: Floats) -> list[float]:
+def digits(values: Floats) -> list[float]:
     """Give values with seven digits, for a document of a thousand owners is mostly these."""
     return [float(f"{value:.7g}") for value in values]
 

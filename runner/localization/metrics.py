@@ -61,7 +61,10 @@ WITH_BASELINE = frozenset({"stability", "z_score", "layer_stability"})
 
 
 def least_prompts(spec: Localize) -> int:
-    """Give the fewest prompts an owner may have: of statistics 8 or what the spec says, of gradients one."""
+    """Give the fewest prompts an owner may have: of statistics 8 or what the spec says, of gradients one.
+
+    Of average precision 8 as well: with four prompts against sixteen one neuron in 4,845 is perfect by chance.
+    """
     return 1 if spec.metric in GRADIENT_METRICS else spec.min_prompts or 8
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["by_sequence", "pooled"]
+__all__ = ["pooled"]
 
 
 def pooled(values: Tensor, owner: Tensor, n_owners: int, how: str) -> Tensor:
@@ -29,15 +26,3 @@ def pooled(values: Tensor, owner: Tensor, n_owners: int, how: str) -> Tensor:
         return summed
     assert how == "mean"
     return summed / torch.bincount(owner, minlength=n_owners)[:, None]
-
-
-def by_sequence(sequence: np.ndarray, values: Sequence[Tensor], how: str) -> tuple[np.ndarray, Sequence[Tensor]]:
-    """Pool what was read of each sequence; what is one token of each stays as it is, to the last bit.
-
-    ``sequence``: ``[n_read]``; ``values``: for each layer ``[n_read, width]``. A pass holds all tokens of a sequence.
-    """
-    different, owner = np.unique(sequence, return_inverse=True)
-    if len(different) == len(sequence):
-        return sequence, values
-    index = torch.from_numpy(owner).to(values[0].device)
-    return different, [pooled(value, index, len(different), how) for value in values]

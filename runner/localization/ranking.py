@@ -14,7 +14,7 @@ from runner.localization.columns import Columns
 from runner.localization.metrics import Statistics
 from specs.language.errors import RunError
 from specs.language.references import Address
-from specs.language.results import RandomName
+from specs.language.results import PrecisionFigures, RandomName
 
 if TYPE_CHECKING:
     from runner.localization.layers import NameBaseline
@@ -46,6 +46,8 @@ class GroupData:
     _first: Ranks | None = field(default=None, init=False, repr=False, compare=False)
     """The longest list of the best that was asked for, so that a sweep over sizes of a set reads few scores."""
     _shape: tuple[int, int] | None = field(default=None, init=False, repr=False, compare=False)
+    precision: PrecisionFigures | None = None
+    """How the score falls with the rank, and what shuffled labels reach, where it is an average precision."""
 
     @classmethod
     def of(cls, score: Floats, mean: Floats | None = None, std: Floats | None = None, **more: Any) -> GroupData:
@@ -128,6 +130,11 @@ class RankingData:
     def of_layers(self) -> bool:
         """Whether whole layers are ranked."""
         return self.metric == "layer_stability"
+
+    @property
+    def by_precision(self) -> bool:
+        """Whether the score is an average precision."""
+        return self.metric == "average_precision"
 
     def written(self, flat: int, width: int) -> str:
         """Write the place of a flat index: a neuron's address, or ``L4`` for a layer."""

@@ -10,7 +10,7 @@ from runner.localization.layers import COSINE_FLOOR, NameBaseline
 from runner.localization.ranking import Arrays, RankingData
 from specs.language.results import LayerFigure, RandomName, RankedNeuron
 
-__all__ = ["layer_records", "names_band", "share_as_dominant", "share_as_high"]
+__all__ = ["layer_records", "names_band", "share_as_dominant", "share_as_high", "tie_warnings"]
 
 
 def layer_records(data: RankingData, arrays: Arrays) -> list[LayerFigure]:
@@ -46,6 +46,22 @@ def _of_names(names: NameBaseline) -> np.ndarray:
     """Give the score of every single made-up name and layer, ``[n_names, n_layers]``."""
     scores: np.ndarray = names.stability.astype(np.float64) / names.usual()
     return scores
+
+
+def tie_warnings(data: RankingData) -> list[str]:
+    """Warn of sets that end among neurons which are equally good: which of them are in it means nothing."""
+    tied = {
+        owner: figures
+        for owner, group in data.groups.items()
+        if (figures := group.precision) is not None and figures.tied > figures.tied_within
+    }
+    if not tied:
+        return []
+    owner, most = max(tied.items(), key=lambda pair: pair[1].tied)
+    return [
+        f"the sets of {len(tied)} of {len(data.groups)} owners end among neurons of equal average precision: that "
+        f"of {owner} holds {most.tied_within:,} of {most.tied:,} with {most.precision[-1]:.3g}, the first by layer"
+    ]
 
 
 def share_as_dominant(best: RankedNeuron, names: Sequence[RandomName]) -> float | None:

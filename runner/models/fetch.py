@@ -163,6 +163,8 @@ def small_files(source: ModelSource, progress: Progress = no_progress) -> Path:
 
     Raises ModelError for a model that has to be pulled first.
     """
+    if source.kind == "folder" and source.path is not None and (source.path / "config.json").is_file():
+        return source.path  # complete or not: a plan needs no weights
     found = locate(source)
     if found is not None:
         return found.path

@@ -25,9 +25,9 @@ from specs.language.experiment import (
     Intervention,
     Learn,
     Localize,
+    Negatives,
     NeuronSet,
     PromptSet,
-    RankingControls,
     Source,
     Times,
     Vector,
@@ -39,7 +39,17 @@ from specs.language.origins import Origins, Step
 
 __all__ = ["NOT_BUILT", "NotBuilt", "not_built"]
 
-METRICS = frozenset({"stability", "layer_stability", "z_score", "mean_activation", "gradient_x_activation", "random"})
+METRICS = frozenset(
+    {
+        "stability",
+        "layer_stability",
+        "z_score",
+        "mean_activation",
+        "average_precision",
+        "gradient_x_activation",
+        "random",
+    }
+)
 OBJECTIVES = ("answer_logit", "answer_probability", "top_logits")
 MEASURES = frozenset(
     {
@@ -102,7 +112,7 @@ NOT_BUILT: tuple[NotBuilt, ...] = (
     NotBuilt(PromptSet, "known", "`known: {}`", _hit, instead="write any, pass@n or accuracy"),
     # rankings
     NotBuilt(Localize, "metric", "the metric {}", lambda metric: metric in METRICS),
-    NotBuilt(Localize, "against", "contrasting with {}", lambda a: isinstance(a, str) and a != "others"),
+    NotBuilt(Localize, "against", "contrasting with {}", lambda a: not isinstance(a, list)),
     NotBuilt(Localize, "layers", "taking the layers of a neuron set ({})", _numbered),
     NotBuilt(Localize, "pool", "a ranking of each token by itself (`pool: each`)", lambda pool: pool != "each"),
     NotBuilt(Localize, "objective", "the objective {}", lambda o: o.partition("@")[0] in OBJECTIVES),
@@ -110,7 +120,6 @@ NOT_BUILT: tuple[NotBuilt, ...] = (
     NotBuilt(Localize, "among", "`among:` (a ranking of some neurons)"),
     NotBuilt(Localize, "threshold", "`threshold:` (a cut by share)", instead="cut with `top:`"),
     NotBuilt(Localize, "mass", "`mass:` (a cut by share)", instead="cut with `top:`"),
-    NotBuilt(RankingControls, "shuffled_labels", "`shuffled_labels:`"),
     # neuron sets
     NotBuilt(NeuronSet, "threshold", "`threshold:` (a cut by share)", instead="cut with `top:`"),
     NotBuilt(NeuronSet, "site", "a neuron set of whole layers (`site:`)"),
@@ -155,6 +164,8 @@ def not_built(experiment: Experiment, origins: Origins) -> list[Problem]:
         if isinstance(block, Intervention):
             problems.extend(_partly(block, path, experiment, origins))
         problems.extend(_averaged(block, path, experiment, origins))
+        if isinstance(block, Localize) and block.metric in METRICS:
+            problems.extend(_partly_ranked(block, path, origins))
     return problems
 
 
@@ -197,6 +208,22 @@ def _partly(
         if edit.position == ["all"] and (isinstance(value, Source) or value in ("clean", "patch")):
             message = f"text under an edit at every token to values of other runs ({_said(value)}) is not built yet"
             yield refuse(message, "edit", n, "position")
+
+
+def _partly_ranked(ranking: Localize, path: tuple[Step, ...], origins: Origins) -> Iterator[Problem]:
+    """Refuse for one metric what is built for another."""
+    if ranking.metric == "average_precision":
+        return
+
+    def refuse(what: str, *place: Step) -> Problem:
+        whole = (*path, *place)
+        message = f"{what} is not built yet for {ranking.metric}; it is for average_precision"
+        return Problem(message, origins.written(*whole), origins.at(*whole), "meaning")
+
+    if ranking.against == "others" or isinstance(ranking.against, Negatives):
+        yield refuse("contrasting with others", "against")
+    if ranking.controls is not None and ranking.controls.shuffled_labels:
+        yield refuse("`shuffled_labels:`", "controls", "shuffled_labels")
 
 
 def _refused(part: NotBuilt, block: Block, path: tuple[Step, ...], origins: Origins) -> Iterator[Problem]:

@@ -190,6 +190,36 @@ class RandomName(Record):
     dominance: float | None = None
 
 
+class ShuffledFigures(Record):
+    """The same ranking with labels that were shuffled: what is reached by choosing among so many neurons."""
+
+    precision: list[float]
+    """Average precision at the ranks of the real one."""
+    mean: float
+    """Mean over the best neurons, as many as the set holds."""
+
+
+class PrecisionFigures(Record):
+    """How well neurons tell an owner's prompts from those of others, by the raw value alone."""
+
+    n_positive: int
+    n_negative: int
+    base_rate: float
+    """Share of the owner's own prompts: the average precision of a neuron that knows nothing."""
+    ranks: list[int]
+    precision: list[float]
+    """Average precision of the neuron at each of these ranks."""
+    mean: float
+    """Mean over the neurons of the set."""
+    shuffled: list[ShuffledFigures] = Field(default_factory=list)
+    tied: int = 1
+    """How many of all candidates are as good as the last of the set."""
+    tied_within: int = 1
+    """How many of these the set holds: the first by layer and place."""
+    above_shuffled: int | None = None
+    """How many of all candidates are better than the best of every shuffled ranking; None without any."""
+
+
 class RankingGroup(Record):
     """The ranking of one owner: an entity, or an entity's variant."""
 
@@ -205,7 +235,11 @@ class RankingGroup(Record):
     neurons: list[RankedNeuron]
     """The best of them, best first; the whole ranking lies in ``rankings/<name>.npz``."""
     chosen: list[str]
-    """Addresses of the set that ``ranking/key`` stands for."""
+    """Addresses of the set that ``ranking/key`` stands for, best first; of a large set the best of them."""
+    n_chosen: int = 0
+    """How many neurons the set holds, where not all are listed."""
+    precision: PrecisionFigures | None = None
+    """Where neurons are ranked by average precision: how it falls with the rank, and what shuffled labels reach."""
     values: dict[str, list[float]] = Field(default_factory=dict)
     """Address: its activation on every prompt of the group, in the order of ``prompts``."""
     prompts: list[str] = Field(default_factory=list)
@@ -213,6 +247,11 @@ class RankingGroup(Record):
     """Where layers are ranked: the figures of each, in the order of the model."""
     random_names: float | None = None
     """Share of the made-up names whose best is at least as dominant (of layers: scores as high); None without any."""
+
+    @property
+    def size(self) -> int:
+        """How many neurons the set holds, listed or not."""
+        return self.n_chosen or len(self.chosen)
 
 
 class Ranking(Record):
@@ -234,6 +273,11 @@ class Ranking(Record):
     warnings: list[str] = Field(default_factory=list)
     shared_winners: dict[str, list[str]] = Field(default_factory=dict)
     """Address: the unrelated owners it wins for, if more than one."""
+
+    @property
+    def by_precision(self) -> bool:
+        """Whether sets of neurons are ranked by how they tell prompts apart, and no single one need stand out."""
+        return self.metric == "average_precision"
 
     def names_themselves(self) -> list[RankingGroup]:
         """List the rankings of names as such, other forms left out."""
@@ -312,12 +356,19 @@ class OwnerChoice(Record):
     owner: str
     label: str
     neurons: list[str]
-    """Addresses, best first."""
+    """Addresses, best first; of a large set the best of them."""
+    n_neurons: int = 0
+    """How many there are, where not all are listed."""
     n_candidates: int = 0
     left: list[int] = Field(default_factory=list)
     """How many candidates meet the first condition, the first two, ..."""
     candidates: list[Candidate] = Field(default_factory=list)
     """All of them; where a whole ranking was filtered, its best."""
+
+    @property
+    def size(self) -> int:
+        """How many neurons the set holds, listed or not."""
+        return self.n_neurons or len(self.neurons)
 
 
 class SetPlacebo(Record):
@@ -484,7 +535,9 @@ class InterventionResult(Record):
     """Each edit in words, such as ``scale cell by 1 ... -3 at entity.last``."""
     owners: list[str]
     neurons: dict[str, list[str]]
-    """Owner: addresses that were edited."""
+    """Owner: addresses that were edited; of a large set the first of them."""
+    n_neurons: dict[str, int] = Field(default_factory=dict)
+    """Owner: how many there are, where not all are listed."""
     vectors: list[str] = Field(default_factory=list)
     """The vectors that were added."""
     wrong_owner: dict[str, str] = Field(default_factory=dict)
@@ -502,6 +555,11 @@ class InterventionResult(Record):
     n_known: int
     n_texts: int = 0
     """Prompts without answers that were asked; those about nobody were edited at every token."""
+
+    def size(self, owner: str) -> int:
+        """Count the neurons that were edited for an owner, listed or not."""
+        return self.n_neurons.get(owner) or len(self.neurons.get(owner, []))
+
     known_rule: str = ""
     summaries: list[Summary]
     texts: list[InjectedText] = Field(default_factory=list)
@@ -603,6 +661,9 @@ class Effect(Record):
     edited: str
     label: str
     neurons: list[str]
+    """Addresses that were edited; of a large set the first of them."""
+    n_neurons: int = 0
+    """How many there are, where not all are listed."""
     measure: str
     axes: dict[str, float | str]
     """The value of the sweep that is shown."""
@@ -615,6 +676,12 @@ class Effect(Record):
     random_neurons: list[float] = Field(default_factory=list)
     """Mean of each draw."""
     wrong_cell: float | None = None
+
+    @property
+    def size(self) -> int:
+        """How many neurons were edited, listed or not."""
+        return self.n_neurons or len(self.neurons)
+
     verdict: Literal["none", "raised", "unspecific", "placebo", "shared", "specific"]
     """Specific: the owner's figure moves, that of others by less than half as much, and no control does the same;
     shared: the same of a neuron that ranks first for somebody else too."""

@@ -20,7 +20,7 @@ from runner.compile import compile_plan
 from runner.execute import Engine
 from runner.localization.layers import COSINE_FLOOR, layer_figures, rank_layers, read_names
 from runner.localization.localize import localize
-from runner.localization.pool import by_sequence, pooled
+from runner.localization.pool import pooled
 from runner.localization.ranking import GroupData
 from runner.plan import LocalizeStage
 from runner.program import Limits
@@ -203,8 +203,8 @@ def test_prompts_without_an_answer_are_left_out_of_a_gradient(staged: Staged) ->
 def test_pooling_is_what_it_says_of_each_prompt(drawn: tuple[list[int], list[float]], how: str) -> None:
     owners, numbers = drawn
     values = torch.tensor(numbers, dtype=torch.float64).reshape(len(owners), 2)
-    rows, (found,) = by_sequence(np.array(owners), [values], how)
-    assert list(rows) == (owners if len(set(owners)) == len(owners) else sorted(set(owners)))
+    rows, index = np.unique(owners, return_inverse=True)
+    found = pooled(values, torch.from_numpy(index), len(rows), how)
     for n, owner in enumerate(rows):
         mine = [values[k] for k in range(len(owners)) if owners[k] == owner]
         for column in range(2):

@@ -90,6 +90,8 @@ BUILT = [
     "localize: {cell: {metric: stability, layers: [4-9, 80%-100%], top: 3, site: mlp.out, position: last}}\n",
     "localize: {cell: {metric: stability, position: [entity.all, last], pool: max, controls: {random_names: 20}}}\n",
     "localize: {c: {metric: stability, site: [mlp.up, mlp.gate, attn.q]}}\n",
+    "localize: {c: {metric: average_precision, top: 9, controls: {shuffled_labels: 3}},\n"
+    "  d: {metric: average_precision, top: 9, against: others, pool: max, by: state}}\n",
     "localize: {c: {metric: stability, by: state}, d: {metric: random, prompts: facts, by: [entity, relation]}}\n",
     "localize: {layer: layer_stability,\n"
     "  a: {metric: gradient_x_activation, objective: answer_logit, position: entity.last, by: entity},\n"
@@ -121,7 +123,7 @@ REFUSED = [
     (
         "localize: {c: {metric: stability, against: others}}\n",
         "localize.c.against",
-        "contrasting with others is not built yet",
+        "contrasting with others is not built yet for stability; it is for average_precision",
     ),
     (
         "localize: {c: {metric: stability, position: entity.all, pool: each}}\n",
@@ -141,7 +143,7 @@ REFUSED = [
     (
         "localize: {c: {metric: stability, controls: {shuffled_labels: 3}}}\n",
         "localize.c.controls.shuffled_labels",
-        "`shuffled_labels:` is not built yet",
+        "`shuffled_labels:` is not built yet for stability; it is for average_precision",
     ),
     (
         "localize: {c: stability}\nneurons: {n: {of: c, threshold: 0.1}}\n",

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from specs.language.experiment import GRADIENT_METRICS, Controls, Experiment, Intervention, NeuronSet
+from specs.language.experiment import (
+    GRADIENT_METRICS,
+    Controls,
+    Experiment,
+    Intervention,
+    Localize,
+    Negatives,
+    NeuronSet,
+)
 from specs.language.facts import entities_of, owner_key
 from specs.language.meaning.naming import Path
 from specs.language.meaning.overlap import may_share, other_part
@@ -19,6 +27,10 @@ WITHOUT_ANSWERS = ("perplexity", "relative_perplexity", "kl", "text")
 """Measures that need no answers."""
 OF_TEXTS = ("perplexity", "relative_perplexity")
 """Measures of prompts that have none."""
+
+
+LEAST_PROMPTS = 8
+"""Prompts of an owner below which the best of many neurons is so by chance."""
 
 
 # -- whose answers count
@@ -235,15 +247,18 @@ def _warn_filtered(scope: Scope, chosen: NeuronSet, asked: Prompts, path: Path) 
 
 
 def check_prompt_counts(scope: Scope) -> None:
-    """Stability is over enough prompts to tell a steady neuron from a constant one."""
+    """Stability is over enough prompts to tell a steady neuron from a constant one, precision to exclude chance."""
     for name, spec in scope.experiment.localize.items():
-        if spec.metric != "stability" or spec.prompts is None:
+        if spec.metric not in ("stability", "average_precision") or spec.prompts is None:
             continue
         found = scope.prompts(spec.prompts, "localize", name, "prompts")
         if found is None or not found.texts:
             continue
         counts = Counter(owner_key(text, spec.by or []) for text in found.texts)
         least = spec.min_prompts or 8
+        if spec.metric == "average_precision":
+            _check_contrast(scope, name, spec, counts)
+            continue
         owner, fewest = min(counts.items(), key=lambda pair: pair[1])
         if fewest < least:
             scope.tell(
@@ -251,6 +266,23 @@ def check_prompt_counts(scope: Scope) -> None:
                 f"the least is {least}, and '{owner}' has {fewest}",
                 *("localize", name, "prompts"),
             )
+
+
+def _check_contrast(scope: Scope, name: str, spec: Localize, counts: Mapping[str | None, int]) -> None:
+    """Every owner has prompts enough, and there are others to tell them from."""
+    owners = {owner: n for owner, n in counts.items() if owner is not None}
+    few = [f"'{owner}' has {n}" for owner, n in owners.items() if n < LEAST_PROMPTS]
+    if few:
+        more = f", and {len(few) - 3} more have too few" if len(few) > 3 else ""
+        scope.tell(
+            f"average_precision over fewer than {LEAST_PROMPTS} prompts finds neurons that are perfect by chance; "
+            f"{', '.join(few[:3])}{more}",
+            *("localize", name, "prompts"),
+        )
+    if len(owners) < 2 and (spec.against == "others" or isinstance(spec.against, Negatives)):
+        only = next(iter(owners), "nobody")
+        message = f"average_precision tells an owner's prompts from those of others, and {only} is the only owner"
+        scope.tell(f"{message} (`by: [{', '.join(spec.by or [])}]`); or write `against:` texts", "localize", name, "by")
 
 
 def check_rankings(scope: Scope) -> None:
@@ -276,6 +308,8 @@ def check_rankings(scope: Scope) -> None:
             where = (*path, "controls", "random_names")
             if spec.metric == "random":
                 scope.tell("a ranking drawn at random is its own null; leave `random_names` out", *where)
+            elif spec.metric == "average_precision":
+                scope.tell("made-up names are no group of prompts; the null here is `shuffled_labels`", *where)
             elif spec.metric == "layer_stability":
                 scope.tell("layer_stability is compared with made-up names already (`against`)", *where)
             elif spec.metric in GRADIENT_METRICS:

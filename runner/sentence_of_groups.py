@@ -33,6 +33,11 @@ def of_groups(done: InterventionResult, ranking: Ranking) -> str | None:
     rests = f"(mean of {found.n} {noun}s, {found.own.n} questions)"
     own = f"{_number(found.own.mean)}{interval}"
     random = _random(found.random)
+    if found.base == 0:
+        return (
+            f"the clean model has {measure} 0 on the {found.own.n} questions of its {found.n} {noun}s, "
+            f"so nothing can be lost to {how[0].lower()}{how[1:]}"
+        )
     unsure = low is not None and high is not None and low <= found.base <= high
     if unsure or abs(found.loss) < SMALL:
         text = f"{how} leaves {measure} of its own questions at {own} {rests}, against {_number(found.base)} without"

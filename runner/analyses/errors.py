@@ -53,6 +53,7 @@ def errors(name: str, spec: AnalysisSpec, found: Findings) -> AnalysisResult:
     classes = spec.classes or {}
     answers = _answers(found.experiment)
     forms = other_forms(row.asked.edited for row in rows)
+    swept = _swept(rows)
     counts: dict[tuple[str, str], Counter[str]] = {}
     examples: dict[tuple[str, str], dict[str, ErrorExample]] = {}
     kinds: dict[tuple[str, str, tuple[str, ...]], str] = {}
@@ -63,7 +64,7 @@ def errors(name: str, spec: AnalysisSpec, found: Findings) -> AnalysisResult:
         key = (asked.prompt, text, asked.answers)
         if key not in kinds:
             kinds[key] = kind_of(text, asked.prompt, asked.relation, asked.answers, answers, classes)
-        condition, relation = _condition(row), asked.relation or ""
+        condition, relation = _condition(row, swept), asked.relation or ""
         for where in dict.fromkeys((relation, EVERYTHING)):
             counts.setdefault((condition, where), Counter())[kinds[key]] += 1
         listed = examples.setdefault((condition, kinds[key]), {})
@@ -119,9 +120,19 @@ def _texts(rows: Sequence[Row], measure: str) -> Iterator[tuple[Row, str]]:
             yield row, text
 
 
-def _condition(row: Row) -> str:
-    """Name a condition with the values of its sweep."""
-    axes = ", ".join(f"{a} {number_text(v) if not isinstance(v, str) else v}" for a, v in row.asked.axes.items())
+def _swept(rows: Sequence[Row]) -> frozenset[str]:
+    """Name the sweeps that pass through several values."""
+    found: dict[str, set[float | str]] = {}
+    for row in rows:
+        for axis, value in row.asked.axes.items():
+            found.setdefault(axis, set()).add(value)
+    return frozenset(axis for axis, values in found.items() if len(values) > 1)
+
+
+def _condition(row: Row, swept: frozenset[str]) -> str:
+    """Name a condition with the values of its sweeps."""
+    at = [(axis, value) for axis, value in row.asked.axes.items() if axis in swept]
+    axes = ", ".join(f"{axis} {value if isinstance(value, str) else number_text(value)}" for axis, value in at)
     return f"{row.asked.condition} ({axes})" if axes else row.asked.condition
 
 

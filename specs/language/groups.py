@@ -20,6 +20,7 @@ class Together:
 
     measure: str
     axes: dict[str, float | str]
+    """Where the sweeps of several values are read."""
     base: float
     """Without the edit, mean over groups."""
     own: Summary
@@ -91,7 +92,7 @@ def together(done: InterventionResult) -> Together | None:
             beyond_others = [c[1] for c in counted if c[1] is not None]
             return Together(
                 measure=measure,
-                axes=point,
+                axes={axis: value for axis, value in point.items() if len(done.axes[axis]) > 1},
                 base=clean.mean,
                 own=own,
                 others=others if others is not None and others.mean is not None else None,
@@ -100,7 +101,7 @@ def together(done: InterventionResult) -> Together | None:
                 n=len(counted),
                 beyond_random=sum(beyond_random) if beyond_random else None,
                 beyond_others=sum(beyond_others) if beyond_others else None,
-                sizes=tuple(len(done.neurons.get(owner, ())) for owner in done.owners),
+                sizes=tuple(done.size(owner) for owner in done.owners),
             )
     return None
 

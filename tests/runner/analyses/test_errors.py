@@ -98,9 +98,10 @@ def test_own_classes_come_first_and_keep_their_column():
     assert result.figures["edit/just the"] == pytest.approx(2 / 6) and result.figures["edit/never seen"] == 0
 
 
-def test_the_longest_text_is_read_and_a_sweep_names_its_value():
-    rows = texts("edit", [(" The", "Anna")], axes={"top": 10.0})
-    assert errors(rows).rows[0][:2] == ["mother", "edit (top 10)"]
+def test_a_sweep_of_several_values_names_each_of_them():
+    rows = [r for top in (10.0, 20.0) for r in texts("edit", [(" The", "Anna")], axes={"top": top, "set": 0.0})]
+    assert [line[:2] for line in errors(rows).rows[:2]] == [["mother", "edit (top 10)"], ["mother", "edit (top 20)"]]
+    assert errors(rows[:1]).rows[0][:2] == ["mother", "edit"]
 
 
 def test_unknown_questions_and_others_do_not_count():

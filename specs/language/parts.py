@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +38,8 @@ def parts_of(items: Sequence[Item], split: Split, *seed: object) -> dict[Item, s
     the first part, by name, that has room for it within every value of ``per`` it is counted in, else to the rest. A
     part of n has room for n items of each value, a fraction f of m items for f * m, rounded up or down by the hash so
     that the parts together come out even. Where fractions make up the whole set and a group fits nowhere, it goes to
-    the part that lacks most.
+    the part that lacks most. A group that is counted in several values is kept out of a part when one of them is full,
+    which may leave another short: then it changes places with groups that are counted in the full one alone.
     """
     items = list(dict.fromkeys(items))
     sizes = Counter(item.per for item in items)
@@ -50,17 +51,63 @@ def parts_of(items: Sequence[Item], split: Split, *seed: object) -> dict[Item, s
     groups: dict[Hashable, list[Item]] = {}
     for item in items:
         groups.setdefault(item.group, []).append(item)
-    found: dict[Item, str | None] = {}
-    for group in sorted(groups, key=lambda group: _digest(*seed, "split", group)):
-        counts = Counter(item.per for item in groups[group])
+    counted = {group: Counter(item.per for item in members) for group, members in groups.items()}
+    order = sorted(groups, key=lambda group: _digest(*seed, "split", group))
+    placed: dict[Hashable, str | None] = {}
+    for group in order:
+        counts = counted[group]
         part = next((n for n in names if all(count <= room[v][n] for v, count in counts.items())), rest)
         if part is None and whole:
             part = max(names, key=lambda name: min(room[v][name] for v in counts))
         for value, count in counts.items():
             if part in room[value]:
                 room[value][part] -= count
-        found.update((item, part) for item in groups[group])
-    return found
+        placed[group] = part
+    for name in names:
+        _fill(name, rest, order, counted, placed, room)
+    return {item: placed[item.group] for item in items}
+
+
+def _fill(
+    name: str,
+    rest: str | None,
+    order: Sequence[Hashable],
+    counted: Mapping[Hashable, Counter[Hashable]],
+    placed: dict[Hashable, str | None],
+    room: Mapping[Hashable, dict[str, int]],
+) -> None:
+    """Fill a part where it is short of a value because groups that have it are counted in a full one, too.
+
+    Such a group of the rest comes in, in the order of the hash, for groups that are counted in the full value alone, the
+    last of them first; no other part changes.
+    """
+    alone: dict[Hashable, list[Hashable]] = {}
+    for group in order:
+        if placed[group] == name and len(counted[group]) == 1:
+            alone.setdefault(next(iter(counted[group])), []).append(group)
+    for group in order:
+        counts = counted[group]
+        if placed[group] != rest or len(counts) == 1 or not any(room[value][name] >= n for value, n in counts.items()):
+            continue
+        leaving: list[Hashable] = []
+        for value, n in counts.items():
+            free = room[value][name]
+            for other in reversed(alone.get(value, [])):
+                if free >= n:
+                    break
+                leaving.append(other)
+                free += counted[other][value]
+            if free < n:
+                break
+        else:
+            for other in leaving:
+                ((value, n),) = counted[other].items()
+                alone[value].remove(other)
+                placed[other] = rest
+                room[value][name] += n
+            for value, n in counts.items():
+                room[value][name] -= n
+            placed[group] = name
 
 
 def _is_fraction(size: Any) -> bool:

@@ -78,8 +78,8 @@ def _fill(
 ) -> None:
     """Fill a part where it is short of a value because groups that have it are counted in a full one, too.
 
-    Such a group of the rest comes in, in the order of the hash, for groups that are counted in the full value alone, the
-    last of them first; no other part changes.
+    Such a group of the rest comes in, in the order of the hash, for groups counted in the full value alone; of these
+    the last go first. No other part changes.
     """
     alone: dict[Hashable, list[Hashable]] = {}
     for group in order:

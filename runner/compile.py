@@ -25,7 +25,17 @@ from runner.plan import (
     Reading,
 )
 from runner.program import Job, TokenSequence
-from runner.sources import is_placeholders, source_of, takes_its_own, uses_clean_run, value_stages
+from runner.sources import (
+    from_twins,
+    is_placeholders,
+    source_key,
+    source_of,
+    takes_its_own,
+    twin_words,
+    uses_clean_run,
+    value_stages,
+    without_twin,
+)
 from runner.tune import Choice, tuning_spec, with_aim
 from runner.vectors import plan_vector
 from specs.language.errors import RunError
@@ -374,7 +384,11 @@ def _ask_stage(
     freeze = spec.freeze
     # What an exception leaves free is named, though not held by that name.
     freed = [p for e in (freeze.except_ if freeze is not None else ()) for p in e.position or ()]
-    sources = [s for s in (*map(source_of, spec.edit), freeze and freeze.to) if isinstance(s, Source)]
+    sources = [s for s in (*map(source_of, spec.edit), freeze and freeze.to) if isinstance(s, Source) or from_twins(s)]
+    from_twin = twin_words(spec, positions)
+    taking: dict[str, tuple[BoundPrompt, tuple[int, ...]]] = {}
+    """What is run under a condition, by the name of its stored values."""
+    twinless: dict[PromptText, str] = {}
     has_twin = uses_clean_run(spec)
     apart = takes_its_own(experiment, spec, positions)
 
@@ -396,6 +410,11 @@ def _ask_stage(
         except ValueError as error:
             reason = LeftOut(what=f'{what}, "{text.text}"', reason=str(error), where=where)
             left_out.setdefault(f"{what}: {text.text}", reason)
+            return None
+        why = without_twin(result, from_twin, binder) if from_twin else None
+        if why is not None:
+            twinless[text] = why
+            left_out.setdefault(f"{what}: {text.text}", LeftOut(what=f'{what}, "{text.text}"', reason=why, where=where))
             return None
         return result
 
@@ -442,6 +461,9 @@ def _ask_stage(
                 acting = tuple(at + beyond if n in onward else at for n, at in enumerate(edits))
             if beyond and freeze is not None and "all" in freeze.position:
                 holding += tuple(("all", at) for at in beyond)
+            source = source_key(prompt, from_twin, ids[len(prompt.ids) :]) if sources else ""
+            if source:
+                taking.setdefault(source, (prompt, ids[len(prompt.ids) :]))
             return builder.add(
                 prompt.ids,
                 ids,
@@ -451,7 +473,7 @@ def _ask_stage(
                 edits=acting,
                 frozen=holding,
                 twin=builder.add(prompt.ids, ids) if has_twin else None,
-                source=prompt.text.text if sources else "",
+                source=source,
                 apart=apart,
                 title=title,
                 onward=onward,
@@ -472,12 +494,14 @@ def _ask_stage(
 
     def why_not(text: PromptText) -> LeftOut | None:
         """Say why a prompt without answers is of no use here, and note it."""
-        if text.answers:
+        if text.answers and (text.spans or not placeholders):
             return None
         reason = ""
-        if placeholders:
+        if placeholders and text.answers:
+            reason = "it has no name that a placeholder could stand for"
+        elif placeholders:
             reason = "it has no answer of its owner's that a placeholder could bring back"
-        elif sources and text.entity is None:
+        elif sources and text.entity is None and text.twin is None:
             reason = "values taken from other prompts and names have no counterpart in a text about nobody"
         elif not (n_text or needs_tokens):
             reason = "it has no answer, and no measure here needs none (perplexity, text@n)"
@@ -509,7 +533,7 @@ def _ask_stage(
             clean = read(question, question, None, text=True)
             unknown: tuple[Reading, ...] = ()
             stranger_prompts: list[BoundPrompt] = []
-            if question.answers and (needs_unknown or role == "target"):
+            if question.answers and text.spans and (needs_unknown or role == "target"):
                 stranger_prompts = [
                     p for s in strangers if (p := bind(with_name(text, s), f"{s} in {_fact_name(text)}"))
                 ]
@@ -564,8 +588,14 @@ def _ask_stage(
                                 at=condition.axes,
                                 role="unknown",
                             )
-    asked_edited = [row.prompt for row in rows if row.condition != "clean"]
-    means, held_at, taken_from = value_stages(experiment, spec, positions, asked_edited, binder, where)
+    means, held_at, taken_from = value_stages(experiment, spec, positions, taking, binder, where)
+    warnings: tuple[str, ...] = ()
+    if twinless and (lost := sum(text in twinless for text in asked)):
+        why = next(iter(twinless.values()))
+        warnings = (
+            f"'{name}': {lost} of {len(asked)} prompts have no patch twin to take values from, and are left out "
+            f"and listed; the first: {why}",
+        )
     return AskStage(
         name=name,
         spec=spec,
@@ -582,6 +612,7 @@ def _ask_stage(
         left_out=(*left_out.values(), *(item for stage in means for item in stage.left_out)),
         after=waits_for(experiment, name),
         deferred=deferred,
+        warnings=warnings,
     )
 
 

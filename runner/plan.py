@@ -138,6 +138,8 @@ class MeanStage:
     same for every prompt."""
     shared: bool = False
     left_out: tuple[LeftOut, ...] = ()
+    under: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """(text of a prompt, position word) -> the text under which its values stand, where it is not the prompt's own."""
 
 
 @dataclass(frozen=True)

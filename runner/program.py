@@ -360,16 +360,18 @@ class Stored:
 
     ``values``: (site, layer) -> {(text of the prompt they are for, word of the position): ``[n_tokens, width]``},
     float32: a vector for each token that the word means there, or a single one for all of them. ``shared``: they are
-    the same for every prompt, and stand under the empty text.
+    the same for every prompt, and stand under the empty text. ``under``: (text, word) -> another text under which its
+    values stand, where several prompts have the same.
     """
 
     label: str
     values: Mapping[tuple[str, int], Mapping[tuple[str, str], np.ndarray]]
     shared: bool = False
+    under: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     def at(self, site: str, layer: int, text: str, position: str, number: int) -> np.ndarray:
         """Give the vector ``[width]`` for token ``number`` of those that a position means in a prompt."""
-        found = self.values[(site, layer)][("" if self.shared else text, position)]
+        found = self.values[(site, layer)][("" if self.shared else self.under.get((text, position), text), position)]
         vector: np.ndarray = found[0 if len(found) == 1 else number]
         return vector
 
@@ -383,6 +385,7 @@ class Stored:
         """Hash the vectors that some prompts use."""
         digest = hashlib.sha256()
         wanted = {""} if self.shared else set(texts)
+        wanted |= {stands for (text, _), stands in self.under.items() if text in wanted}
         for place in sorted(self.values):
             for (text, position), vectors in self.values[place].items():
                 if text in wanted:

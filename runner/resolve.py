@@ -142,7 +142,7 @@ class Resolver:
             amounts = [value * means[a] for a in self.neurons(number, edited)]
         elif taken == "clean":
             source = "clean"
-        elif isinstance(taken, Source):
+        elif taken == "patch" or isinstance(taken, Source):
             # Another neuron's mean is no dose: a placebo is set to what it has itself in those prompts.
             index = self.stage.taken_from[number]
             assert index is not None

@@ -27,14 +27,18 @@ if TYPE_CHECKING:
 
 __all__ = [
     "as_stored",
+    "from_twins",
     "is_placeholders",
     "keys_of",
     "reading_at",
+    "source_key",
     "source_of",
     "stored_values",
     "takes_its_own",
+    "twin_words",
     "uses_clean_run",
     "value_stages",
+    "without_twin",
 ]
 
 POOLED = ("all", "entity.all")
@@ -63,10 +67,13 @@ def uses_clean_run(spec: Intervention) -> bool:
 def takes_its_own(experiment: Experiment, spec: Intervention, words: Sequence[str]) -> bool:
     """Say whether prompts that begin alike may have other values taken for them at their beginning.
 
-    Those of a random prompt, and means over names that are taken over all tokens of a prompt, later ones too.
+    Those of a random prompt or a patch twin, and means over names that are taken over all tokens of a prompt, later
+    ones too.
     """
 
     def own(source: object, positions: Iterable[str]) -> bool:
+        if from_twins(source):
+            return True
         if not isinstance(source, Source):
             return False
         named = isinstance(source.mean, list) or (source.mean is not None and is_placeholders(experiment, source.mean))
@@ -77,21 +84,81 @@ def takes_its_own(experiment: Experiment, spec: Intervention, words: Sequence[st
     return held or any(own(source_of(edit), [word]) for edit, word in zip(spec.edit, words, strict=True))
 
 
+def from_twins(source: object) -> bool:
+    """Say whether values are taken from patch twins: of the prompt itself, or over all of them."""
+    return source == "patch" or (isinstance(source, Source) and "patch" in (source.mean, source.sample))
+
+
+def twin_words(spec: Intervention, words: Sequence[str]) -> dict[str, bool]:
+    """List the position words at which values of patch twins are taken: word -> whether each of the prompt's own alone.
+
+    ``words``: for each edit, the word of its position.
+    """
+    found: dict[str, bool] = {}
+    uses = [(source_of(edit), [word]) for edit, word in zip(spec.edit, words, strict=True)]
+    uses += [(spec.freeze.to, spec.freeze.position)] if spec.freeze is not None else []
+    for source, positions in uses:
+        if from_twins(source):
+            for word in positions:
+                found[word] = found.get(word, True) and source == "patch"
+    return found
+
+
+def without_twin(prompt: BoundPrompt, words: Mapping[str, bool], binder: Binder) -> str | None:
+    """Say why a prompt cannot take values from its patch twin at some positions; None where it can."""
+    if prompt.text.twin is None:
+        return "it has no patch twin"
+    twin = binder.bind(prompt.text.twin)
+    if isinstance(twin, Unbound):
+        return f'its patch twin "{twin.text.text}" cannot be run: {twin.reason}'
+    for word, own in words.items():
+        try:
+            here, there = len(prompt.positions(word)), len(twin.positions(word))
+        except ValueError as error:
+            return f"its patch twin: {error}"
+        if here != there:
+            what = "tokens" if word == "all" else f"tokens at {word}"
+            return f"it has {here} {what} and its patch twin {there}; patch values at {word} need equal lengths"
+        long = next((a.text for a in prompt.answers if len(a.tokens) > 1), None)
+        if word == "all" and not own and long is not None:
+            return f"the answer '{long}' is several tokens, and values over all patch twins are of the prompt's tokens"
+    return None
+
+
+def source_key(prompt: BoundPrompt, words: Mapping[str, bool], beyond: tuple[int, ...] = ()) -> str:
+    """Name the stored values of a sequence: by its prompt, by its twin too where that is what is read.
+
+    ``words``: as :func:`twin_words` gives them; ``beyond``: tokens of the answer behind the prompt.
+    """
+    if not words or prompt.text.twin is None:
+        return prompt.text.text
+    said = " ".join(map(str, beyond)) if "all" in words else ""
+    return f"{prompt.text.text}\n{prompt.text.twin.text}\n{said}".rstrip("\n")
+
+
+Asked = tuple[BoundPrompt, tuple[int, ...]]
+"""A prompt and the tokens of an answer that stand behind it in a sequence."""
+
+
 def value_stages(
     experiment: Experiment,
     spec: Intervention,
     words: Sequence[str],
-    prompts: Iterable[BoundPrompt],
+    asked: Mapping[str, Asked],
     binder: Binder,
     where: str,
 ) -> tuple[tuple[MeanStage, ...], int | None, tuple[int | None, ...]]:
     """Plan what an intervention reads from other prompts; say which of it the freeze and each edit use.
 
-    ``words``: for each edit, the word of its position. ``prompts``: those that are asked under a condition.
+    ``words``: for each edit, the word of its position. ``asked``: what is run under a condition, by the name of its
+    stored values.
     """
     uses: dict[tuple[str, str | tuple[str, ...]], list[str]] = {}
 
     def use(source: object, positions: Iterable[str]) -> int | None:
+        if source == "patch":
+            uses.setdefault(("patch", "patch"), []).extend(positions)
+            return list(uses).index(("patch", "patch"))
         if not isinstance(source, Source):
             return None
         kind = "mean" if source.mean is not None else "sample"
@@ -104,7 +171,6 @@ def value_stages(
     freeze = spec.freeze
     held_at = None if freeze is None else use(freeze.to, freeze.position)
     taken = tuple(use(source_of(edit), [word]) for edit, word in zip(spec.edit, words, strict=True))
-    asked = list({prompt.text.text: prompt for prompt in prompts}.values())
     stages = tuple(
         _Planner(experiment, binder, where, kind, ref, tuple(dict.fromkeys(positions))).plan(asked)
         for (kind, ref), positions in uses.items()
@@ -123,26 +189,33 @@ class _Planner:
     ref: str | tuple[str, ...]
     words: tuple[str, ...]
     reads: dict[tuple[int, ...], dict[int, list[Key]]] = field(default_factory=dict)
+    under: dict[tuple[str, str], str] = field(default_factory=dict)
     left_out: dict[str, LeftOut] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
         said = self.ref if isinstance(self.ref, str) else ", ".join(self.ref)
-        return f"{'mean over' if self.kind == 'mean' else 'sample of'} {said}"
+        if said == "patch" and isinstance(self.ref, str):
+            said = "the patch twins"
+        return {"mean": f"mean over {said}", "sample": f"sample of {said}", "patch": "values of the patch twin"}[
+            self.kind
+        ]
 
-    def plan(self, asked: Sequence[BoundPrompt]) -> MeanStage:
+    def plan(self, asked: Mapping[str, Asked]) -> MeanStage:
         named = not isinstance(self.ref, str) or is_placeholders(self.experiment, self.ref)
-        if named:
-            for prompt in asked:
-                self._over_names(prompt)
+        twins = self.ref == "patch"
+        if twins:
+            self._over_twins(asked)
+        elif named:
+            for key, (prompt, _) in asked.items():
+                self._over_names(key, prompt)
         else:
             self._over_prompts(asked)
-        shared = not named and self.kind == "mean"
+        shared = not named and not twins and self.kind == "mean"
         have = {(text, word) for at in self.reads.values() for keys in at.values() for text, word, _ in keys}
-        for prompt in asked:
-            text = "" if shared else prompt.text.text
+        for key, (prompt, _) in asked.items():
             for word in self.words:
-                if (text, word) not in have:
+                if ("" if shared else self.under.get((key, word), key), word) not in have:
                     reason = next((f": {item.reason}" for item in self.left_out.values()), "")
                     raise RunError(f"nothing of the {self.label} can be read at {word} of: {prompt.text.text}{reason}")
         sequences: list[TokenSequence] = []
@@ -151,14 +224,55 @@ class _Planner:
             for position, keys in at.items():
                 members[(len(sequences), position)] = tuple(dict.fromkeys(keys))
             sequences.append(TokenSequence(group=len(sequences), ids=ids, read=tuple(sorted(at))))
-        return MeanStage(self.label, Job(tuple(sequences)), members, shared, tuple(self.left_out.values()))
+        left_out = tuple(self.left_out.values())
+        return MeanStage(self.label, Job(tuple(sequences)), members, shared, left_out, self.under)
 
-    def _over_names(self, prompt: BoundPrompt) -> None:
+    def _over_twins(self, asked: Mapping[str, Asked]) -> None:
+        """Patch twins, token by token: a prompt's own; or of those with as many tokens a mean, or one at random.
+
+        Which twins can be run and have the tokens was asked when the prompts were bound.
+        """
+        twins: dict[str, tuple[BoundPrompt, tuple[int, ...]]] = {}
+        for key, (prompt, beyond) in asked.items():
+            assert prompt.text.twin is not None
+            twin = self.binder.bind(prompt.text.twin)
+            assert isinstance(twin, BoundPrompt)
+            twins[key] = twin, beyond
+        if self.kind == "patch":
+            for key, (twin, beyond) in twins.items():
+                for word in self.words:
+                    self._read_tokens(twin, key, word, beyond)
+            return
+        by_text = {twin.text.text: twin for twin, _ in twins.values()}
+        counts = {text: [len(twin.positions(word)) for word in self.words] for text, twin in by_text.items()}
+        if self.kind == "sample":
+            for key, (twin, _) in twins.items():
+                like = [text for text, count in counts.items() if count == counts[twin.text.text]]
+                for drawn in draw(like, 1, self.experiment.seed, "sample", "patch", key):
+                    for word in self.words:
+                        self._read_tokens(by_text[drawn], key, word)
+            return
+        for number, word in enumerate(self.words):
+            for text, twin in by_text.items():
+                self._read_tokens(twin, f"{counts[text][number]} tokens", word)
+            for key, (twin, _) in twins.items():
+                self.under[key, word] = f"{counts[twin.text.text][number]} tokens"
+
+    def _read_tokens(self, prompt: BoundPrompt, key: str, word: str, beyond: tuple[int, ...] = ()) -> None:
+        """Read a prompt, with an answer behind it, at each token that a word means, one by one."""
+        ids = prompt.ids + beyond
+        positions = prompt.positions(word)
+        if word == "all":
+            positions += tuple(range(len(prompt.ids), len(ids)))
+        at_position = self.reads.setdefault(ids[: max(positions) + 1], {})
+        for number, position in enumerate(positions):
+            at_position.setdefault(position, []).append((key, word, number))
+
+    def _over_names(self, text: str, prompt: BoundPrompt) -> None:
         """The same prompt with other names: a token of the prompt has the mean over the tokens in its place."""
-        text = prompt.text.text
         names = placeholder_names(self.experiment, self.ref)
         if not prompt.text.spans:
-            raise RunError(f"the {self.label} needs prompts about an entity; this is about nobody: {text}")
+            raise RunError(f"the {self.label} needs prompts about an entity; this is about nobody: {prompt.text.text}")
         bound = {}
         for name in names:
             result = self.binder.bind(with_name(prompt.text, name))
@@ -166,10 +280,12 @@ class _Planner:
                 self._leave_out(name, result)
             else:
                 bound[name] = result
-        for name in bound if self.kind == "mean" else draw(list(bound), 1, self.experiment.seed, "sample", text):
+        for name in (
+            bound if self.kind == "mean" else draw(list(bound), 1, self.experiment.seed, "sample", prompt.text.text)
+        ):
             self._read(bound[name], text, prompt)
 
-    def _over_prompts(self, asked: Sequence[BoundPrompt]) -> None:
+    def _over_prompts(self, asked: Mapping[str, Asked]) -> None:
         assert isinstance(self.ref, str)
         found: dict[str, BoundPrompt] = {}
         for text in prompt_set(self.experiment, self.ref):
@@ -182,9 +298,9 @@ class _Planner:
             for bound in found.values():
                 self._read(bound, "", None)
             return
-        for prompt in asked:
+        for key, (prompt, _) in asked.items():
             for drawn in draw(list(found), 1, self.experiment.seed, "sample", self.ref, prompt.text.text):
-                self._read(found[drawn], prompt.text.text, None)
+                self._read(found[drawn], key, None)
 
     def _has(self, prompt: BoundPrompt) -> bool:
         try:
@@ -255,4 +371,4 @@ def as_stored(stage: MeanStage, values: Mapping[tuple[str, int], np.ndarray]) ->
     for n, (text, word, _) in enumerate(keys):
         at.setdefault((text, word), []).append(n)
     sorted_values = {place: {key: rows[found] for key, found in at.items()} for place, rows in values.items()}
-    return Stored(stage.label, sorted_values, stage.shared)
+    return Stored(stage.label, sorted_values, stage.shared, stage.under)

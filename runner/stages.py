@@ -273,13 +273,13 @@ def stored_of(
     for index, planned in enumerate(stage.means):
         means = reading_at(planned, resolver.read_at(index, sorted(conditions, key=repr)))
         name = f"{stage.name}: {means.label}"
-        keys = keys_of(means)
+        number = {key: n for n, key in enumerate(keys_of(means))}
         key = machine.stage_key(
             {
                 "stage": "stored values",
                 "sequences": [[list(s.ids), list(s.read)] for s in means.job.sequences],
                 "places": [list(means.job.sites), list(means.job.layers)],
-                "members": [[*place, [keys.index(k) for k in of]] for place, of in means.members.items()],
+                "members": [[*place, [number[k] for k in of]] for place, of in means.members.items()],
             }
         )
         spent = Spent()

@@ -178,8 +178,8 @@ class Freeze(Block):
     position: Positions = Field(description="Positions that are held.")
     to: Annotated[
         Annotated[
-            Literal["clean"],
-            word("value to hold at", Literal["clean"], ", {mean: PROMPTS}"),
+            Literal["clean", "patch"],
+            word("value to hold at", Literal["clean", "patch"], ", {mean: PROMPTS}"),
             Tag(TAG + "scalar"),
         ]
         | Annotated[Source, Tag(TAG + "block")]

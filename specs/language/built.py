@@ -21,7 +21,6 @@ from specs.language.experiment import (
     EachPosition,
     Edit,
     Experiment,
-    Freeze,
     Intervention,
     Learn,
     Localize,
@@ -100,15 +99,8 @@ def _hit(known: Any) -> bool:
     )
 
 
-def _no_twin(value: Any) -> bool:
-    """Say whether a value is taken from something other than a patch twin."""
-    return value != "patch" and not (isinstance(value, Source) and "patch" in (value.mean, value.sample))
-
-
 NOT_BUILT: tuple[NotBuilt, ...] = (
     # material
-    NotBuilt(PromptSet, "pairs", "`pairs:` (clean and patch twins)"),
-    NotBuilt(PromptSet, "patch", "`patch:` (clean and patch twins)"),
     NotBuilt(PromptSet, "known", "`known: {}`", _hit, instead="write any, pass@n or accuracy"),
     # rankings
     NotBuilt(Localize, "metric", "the metric {}", lambda metric: metric in METRICS),
@@ -127,12 +119,8 @@ NOT_BUILT: tuple[NotBuilt, ...] = (
     NotBuilt(EachLayer, "each", "a sweep of places (`each:`)"),
     NotBuilt(EachPosition, "each", "a sweep of places (`each:`)"),
     # interventions
-    NotBuilt(Edit, "add", "adding {}", _no_twin),
     NotBuilt(Edit, "outside", "editing everything outside a set (`outside:`)"),
-    NotBuilt(Edit, "set", "setting neurons to {}", _no_twin),
     NotBuilt(Edit, "position", "an edit at several tokens", lambda p: not isinstance(p, list) or len(p) == 1),
-    NotBuilt(Times, "of", "a multiple of {}", _no_twin),
-    NotBuilt(Freeze, "to", "holding components at {}", _no_twin),
     NotBuilt(Intervention, "measure", "the measure {}", lambda m: m.partition("@")[0] in MEASURES),
     NotBuilt(Controls, "wrong_cell", "{} wrong cells", lambda n: n <= 1, instead="write 0 or 1"),
     NotBuilt(Controls, "no_edit", "no_edit: {}", lambda n: n <= 1, instead="write 0 or 1"),

@@ -34,6 +34,7 @@ from specs.language.words import Role
 __all__ = [
     "ANYBODY",
     "COLUMNS",
+    "PAIR",
     "PromptText",
     "choose_entities",
     "column",
@@ -90,6 +91,8 @@ class PromptText:
     given: str | None = None
     columns: dict[str, str | float] = field(default_factory=dict, hash=False)
     chat: Chat | None = None
+    twin: PromptText | None = None
+    """The patch twin: the same prompt with another entity, form of the name or language, or the other of a pair."""
 
 
 def column(prompt: PromptText, name: str) -> str | float | None:
@@ -159,6 +162,10 @@ class _Wording:
     part: str | None = None
     chat: Chat | bool | None = None
     """As in the prompt set; None for the model's."""
+    twin: _Wording | None = None
+    """Its patch twin, rendered in the same frames and chat."""
+    columns: tuple[tuple[str, str], ...] = ()
+    """Of a pair: what else is said of it."""
 
 
 def prompt_set(experiment: Experiment, name: str) -> tuple[PromptText, ...]:
@@ -208,7 +215,10 @@ def _own_set(experiment: Experiment, name: str, spec: PromptSet, within: tuple[s
     elif spec.texts is not None:
         found = _about_nobody(_texts(spec.texts, TEXTS))
     else:
-        raise RunError(f"'{name}': pairs are not built yet")
+        found = _pairs(spec.pairs)
+    patch = _patch_of(experiment, spec)
+    if patch is not None:
+        found = _with_twins(experiment, patch, found, anew=spec.patch is not None)
     if spec.wrap is not None:
         found = [replace(wording, frames=(*wording.frames, spec.wrap)) for wording in found]
     if spec.chat is not None:
@@ -225,6 +235,108 @@ def _own_set(experiment: Experiment, name: str, spec: PromptSet, within: tuple[s
     if spec.limit is not None:
         rendered = _sample(experiment, name, spec, rendered)
     return _in_parts(experiment, name, spec, [wording for wording, _ in rendered])
+
+
+PAIR = ("clean", "patch", "answer", "patch_answer")
+"""What a pair holds; its other keys are columns."""
+
+
+def _pairs(pairs: str | list[dict[str, str]] | None) -> list[_Wording]:
+    """Give the clean prompts of pairs with their twins; raises RunError for a file that was not read."""
+    if not isinstance(pairs, list):
+        raise RunError(f"the pairs of '{pairs}' were not read: load the spec from its file")
+    found = []
+    for number, pair in enumerate(pairs):
+        columns = tuple((k, v) for k, v in pair.items() if k not in PAIR)
+        twin = _Wording(pair["patch"], number, answers=tuple(a for a in (pair.get("patch_answer"),) if a is not None))
+        answers = tuple(a for a in (pair.get("answer"),) if a is not None)
+        found.append(_Wording(pair["clean"], number, answers=answers, twin=twin, columns=columns))
+    return found
+
+
+def _patch_of(experiment: Experiment, spec: PromptSet) -> str | None:
+    """Say what the twins of a set differ in: its own `patch:`, else that of the set it is derived from."""
+    seen: set[str] = set()
+    while spec.patch is None and spec.of is not None and spec.of.partition("/")[0] in experiment.prompts:
+        base = spec.of.partition("/")[0]
+        if base in seen:
+            break
+        seen.add(base)
+        spec = experiment.prompts[base]
+    return spec.patch
+
+
+def _with_twins(experiment: Experiment, patch: str, found: list[_Wording], *, anew: bool) -> list[_Wording]:
+    """Draw the patch twin of every prompt about an entity; a prompt for which there is none stays without.
+
+    Drawn by a hash of the seed and of what is replaced, so that an entity has the same twin in all its prompts where
+    that has an answer of its own to them. Without ``anew`` twins that are there stay, as in a set derived from another.
+    """
+    entities = list(dict.fromkeys(w.entity for w in found if w.entity is not None))
+    chosen: dict[Hashable, str | None] = {}
+
+    def twin(w: _Wording) -> _Wording | None:
+        assert w.entity is not None
+        if patch == "entity":
+            key = (w.relation, w.entity, w.variant, w.language, w.answers)
+            if key not in chosen:
+                own = {answer.casefold() for answer in w.answers}
+                others = [
+                    e
+                    for e in entities
+                    if e != w.entity
+                    and _form(experiment, e, w) not in (None, w.name)
+                    and (not w.answers or ((said := _twin_answers(experiment, e, w)) and not own & said))
+                ]
+                chosen[key] = next(iter(draw(others, 1, experiment.seed, "patch", w.entity)), None)
+            entity = chosen[key]
+            if entity is None:
+                return None
+            answers = _answers(experiment.relations[w.relation], entity, w.language) if w.relation else ()
+            return replace(w, entity=entity, name=_form(experiment, entity, w), answers=answers)
+        if patch == "variant":
+            forms = [f for f in _names(experiment, w.entity, "all", w.language) if f[1] != w.name]
+            for label, form in draw(forms, 1, experiment.seed, "patch", w.entity, w.variant):
+                return replace(w, variant=label, name=form)
+            return None
+        return _in_another_language(experiment, w)
+
+    return [replace(w, twin=twin(w)) if w.entity is not None and (anew or w.twin is None) else w for w in found]
+
+
+def _form(experiment: Experiment, entity: str, like: _Wording) -> str | None:
+    """Give an entity's name in the form and the language of a prompt; None where it has no such form."""
+    forms = _names(experiment, entity, [like.variant] if like.variant else None, like.language)
+    return forms[0][1] if forms else None
+
+
+def _twin_answers(experiment: Experiment, entity: str, like: _Wording) -> set[str]:
+    assert like.relation is not None
+    return {a.casefold() for a in _answers(experiment.relations[like.relation], entity, like.language)}
+
+
+def _in_another_language(experiment: Experiment, w: _Wording) -> _Wording | None:
+    """Give the same question in another language that has it in as many wordings."""
+    if w.relation is None or w.entity is None:
+        return None
+    relation, own = experiment.relations[w.relation], w.language or DEFAULT_LANGUAGE
+    languages = [
+        code
+        for code in languages_of(experiment, [w.relation])
+        if code != own
+        and _lacks(relation, w.entity, w.phrasing, code) is None
+        and w.template < len(_bodies(relation, w.phrasing, code))
+    ]
+    for code in draw(languages, 1, experiment.seed, "patch", w.relation, w.entity):
+        return replace(
+            w,
+            body=_bodies(relation, w.phrasing, code)[w.template],
+            name=_names(experiment, w.entity, None, code)[0][1],
+            variant=None,
+            language=code,
+            answers=_answers(relation, w.entity, code),
+        )
+    return None
 
 
 def _in_parts(experiment: Experiment, name: str, spec: PromptSet, found: list[_Wording]) -> list[_Wording]:
@@ -493,7 +605,8 @@ def _derived(experiment: Experiment, spec: PromptSet, base: list[_Wording]) -> l
                 for language in _axis(axes.language)
                 for variant, form in _names(experiment, wording.entity, axes.variants, language)
             ]
-        found.update((replace(w, frames=wording.frames, part=wording.part, chat=wording.chat), None) for w in again)
+        for w in again:
+            found[replace(w, frames=wording.frames, part=wording.part, chat=wording.chat, twin=None)] = None
     return list(found)
 
 
@@ -533,6 +646,11 @@ def _render(experiment: Experiment, wording: _Wording) -> PromptText:
         text, spans = render(wording.body, wording.name)
     for wrap in wording.frames:
         text, spans = frame(wrap, text, spans)
+    twin = None
+    if wording.twin is not None:
+        twin = _render(
+            experiment, replace(wording.twin, frames=wording.frames, chat=wording.chat, part=wording.part, twin=None)
+        )
     return PromptText(
         text=text,
         entity=wording.entity,
@@ -546,8 +664,9 @@ def _render(experiment: Experiment, wording: _Wording) -> PromptText:
         part=wording.part,
         answers=wording.answers,
         given=wording.given,
-        columns=_attributes(experiment, wording.entity, wording.relation),
+        columns={**_attributes(experiment, wording.entity, wording.relation), **dict(wording.columns)},
         chat=_chat(experiment.model.chat if wording.chat is None else wording.chat),
+        twin=twin,
     )
 
 
@@ -622,12 +741,12 @@ def role_of(
     Targets are whom `target:` names: an entity, a relation, a fact, or conditions on columns; else the owner,
     an entity or a relation. The others are those `others:` names (entities or relations) or describes, else all other
     prompts: those of every other entity (10 drawn if there are more than 12), or of the same entities under another
-    relation. Texts about nobody are asked for every owner. ``asked``: the prompts of ``ask``, where they are expanded
-    already.
+    relation. Texts about nobody are asked for every owner, and so are pairs: those with answers are targets.
+    ``asked``: the prompts of ``ask``, where they are expanded already.
     """
     asked = _asked(experiment, intervention) if asked is None else asked
     if all(prompt.entity is None for prompt in asked):
-        return lambda prompt: "texts"
+        return lambda prompt: "target" if prompt.answers else "texts"
     is_target = _target(experiment, intervention, owner)
     mine = dict.fromkeys(p.entity for p in asked if p.entity is not None and is_target(p))
     whole = [e for e in mine if all(is_target(p) for p in asked if p.entity == e)]
@@ -638,7 +757,7 @@ def role_of(
 
     def role(prompt: PromptText) -> Role | None:
         if prompt.entity is None:
-            return "texts"
+            return "target" if prompt.answers else "texts"
         if is_target(prompt):
             return "target"
         return "others" if prompt.entity in chosen or prompt.relation in relations else None

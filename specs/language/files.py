@@ -11,6 +11,7 @@ import os
 from functools import cache
 from pathlib import Path
 
+from specs.language.data.pairs import read_pairs
 from specs.language.data.tables import Table, read_folder, read_table
 from specs.language.errors import Origin, Problem, SpecError
 from specs.language.nodes import MappingNode, Node, ScalarNode, SequenceNode, with_entry
@@ -24,8 +25,8 @@ SHIPPED = Path(__file__).resolve().parent.parent
 """The folder of what is shipped: `prompts/neutral.yaml` is looked for here too."""
 
 FILE_SUFFIXES = (".yaml", ".yml", ".json", ".jsonl", ".csv", ".tsv", ".txt", ".parquet")
-INLINED = (("prompts", "templates"), ("prompts", "texts"), ("placeholders", "from"))
-NAMED_BY_PATH = (("prompts", "pairs"), ("neurons", "from"), ("vectors", "from"))
+INLINED = (("prompts", "templates"), ("prompts", "texts"), ("prompts", "pairs"), ("placeholders", "from"))
+NAMED_BY_PATH = (("neurons", "from"), ("vectors", "from"))
 
 
 def is_file_name(text: str) -> bool:
@@ -39,6 +40,7 @@ class FileReader:
     def __init__(self) -> None:
         self.sources: list[Path] = []
         self._read = cache(self._read_list)
+        self._read_pairs = cache(self._pairs)
         self._tables: dict[tuple[Path, tuple[tuple[str, str], ...]], list[Table]] = {}
 
     def resolve(self, root: MappingNode) -> tuple[MappingNode, list[Problem]]:
@@ -72,7 +74,8 @@ class FileReader:
                 problems.append(Problem(self.absent(value), path, value.origin))
                 return definition
             try:
-                node = self._read(found, value.text, value.origin)
+                read = self._read_pairs if field == "pairs" else self._read
+                node = read(found, value.text, value.origin)
             except SpecError as error:
                 problems.extend(error.problems)
                 return definition
@@ -112,6 +115,11 @@ class FileReader:
         node = read_yaml(path, called)
         if not isinstance(node, SequenceNode) or not node.items:
             raise SpecError([Problem("a file of texts is a YAML list: `- one text` on each line", origin=node.origin)])
+        self.sources.append(path)
+        return node
+
+    def _pairs(self, path: Path, named: str, origin: Origin) -> SequenceNode:
+        node = read_pairs(path, named if Path(named).is_absolute() else _called(path))
         self.sources.append(path)
         return node
 

@@ -98,12 +98,18 @@ BUILT = [
     "  b: {metric: gradient_x_activation, objective: answer_probability},\n"
     "  c: {metric: gradient_x_activation, objective: top_logits@5, prompts: attributes}}\n",
 ]
+TWINS = "prompts: {p: {relations: all, patch: entity}, q: {pairs: [{clean: a, patch: b, answer: c}]}}\n"
+BUILT += [
+    TWINS + intervention(f"ask: [p, q], {edit}")
+    for edit in (
+        "edit: {set: patch, neurons: cell}",
+        "edit: {set: {times: [1, 2], of: {mean: patch}}, neurons: cell}",
+        "edit: {add: {sample: patch}, neurons: cell, position: all}",
+        f"{CELL}, freeze: {{site: attn.out, position: last, to: patch}}",
+        f"{CELL}, freeze: {{site: attn.out, position: last, to: {{sample: patch}}}}",
+    )
+]
 REFUSED = [
-    (
-        "prompts: {p: {pairs: x.json}}\n",
-        "prompts.p.pairs",
-        "`pairs:` (clean and patch twins) is not built yet",
-    ),
     (
         "prompts: {p: {relations: all, known: knowledge_score >= 0.5}}\n",
         "prompts.p.known",
@@ -161,21 +167,6 @@ REFUSED = [
         "an edit of activations beside one in the weights is not built yet",
     ),
     (
-        intervention("edit: {set: {mean: patch}, neurons: cell}"),
-        "interventions.i.edit.set",
-        "setting neurons to {mean: patch} is not built yet",
-    ),
-    (
-        intervention("edit: {set: {times: 2, of: patch}, neurons: cell}"),
-        "interventions.i.edit.set.of",
-        "a multiple of patch is not built yet",
-    ),
-    (
-        intervention("edit: {add: patch, neurons: cell}"),
-        "interventions.i.edit.add",
-        "adding patch is not built yet",
-    ),
-    (
         intervention("edit: {scale: -1, neurons: cell, position: {each: [last]}}"),
         "interventions.i.edit.position.each",
         "a sweep of places (`each:`) is not built yet",
@@ -184,11 +175,6 @@ REFUSED = [
         intervention(f"{CELL}, measure: [pass@5, faithfulness]"),
         "interventions.i.measure.1",
         "the measure faithfulness is not built yet",
-    ),
-    (
-        intervention(f"{CELL}, freeze: {{site: attn.out, position: last, to: {{sample: patch}}}}"),
-        "interventions.i.freeze.to",
-        "holding components at {sample: patch} is not built yet",
     ),
     (
         intervention("edit: {set: clean, neurons: cell, position: all}, measure: text@3"),
@@ -233,10 +219,12 @@ def test_questions_in_other_languages_are_built() -> None:
 
 def test_what_only_leaves_out_may_be_unbuilt() -> None:
     text = (
-        HEAD + intervention(CELL) + "prompts: {v: {pairs: x.json}}\nanalyses: {o: {agreement: cell, across: entity}}\n"
+        HEAD
+        + intervention(CELL)
+        + "prompts: {v: {relations: all, known: perplexity < 9}}\nanalyses: {o: {agreement: cell, across: entity}}\n"
     )
     assert len(told(text)) == 2
-    assert told(text.replace("prompts: {v: {pairs: x.json}}\n", "") + "only: i\n") == []
+    assert told(text.replace("prompts: {v: {relations: all, known: perplexity < 9}}\n", "") + "only: i\n") == []
 
 
 def test_what_is_run_needs_what_it_mentions() -> None:

@@ -307,7 +307,7 @@ def test_a_relation_or_a_fact_can_be_the_target() -> None:
 def test_what_is_not_built_is_refused_and_not_left_out() -> None:
     with pytest.raises(RunError, match="were not read"):
         prompt_set(experiment(data={"table": {"from": "x.csv"}}), "facts")
-    with pytest.raises(RunError, match="pairs are not built"):
+    with pytest.raises(RunError, match=r"pairs of 'x\.json' were not read"):
         asked(twins={"pairs": "x.json"})
     with pytest.raises(RunError, match="did you mean 'facts'"):
         prompt_set(experiment(), "fact")

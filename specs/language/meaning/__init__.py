@@ -18,7 +18,7 @@ from pathlib import Path
 
 from specs.language.errors import Problem
 from specs.language.experiment import Experiment
-from specs.language.meaning import analyses, claims, edits, filters, names, prompts, science
+from specs.language.meaning import analyses, claims, edits, filters, names, prompts, science, twins
 from specs.language.meaning.naming import HasOrigins
 from specs.language.meaning.scope import Scope
 
@@ -29,6 +29,7 @@ CHECKS = (
     *prompts.CHECKS,
     *edits.CHECKS,
     *science.CHECKS,
+    *twins.CHECKS,
     *analyses.CHECKS,
     *claims.CHECKS,
     *filters.CHECKS,

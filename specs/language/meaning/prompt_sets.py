@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from specs.language.errors import RunError
 from specs.language.experiment import Experiment, PromptSet
-from specs.language.facts import PromptText, languages_of, placeholder_names, prompt_set
-from specs.language.meaning.naming import HasOrigins, Naming, choose
+from specs.language.facts import PAIR, PromptText, languages_of, placeholder_names, prompt_set
+from specs.language.meaning.naming import HasOrigins, Naming, Path, choose
 from specs.language.scalars import suggest
 from specs.language.shipped import PLACEHOLDERS, TEMPLATES, TEXTS
 
@@ -100,7 +100,7 @@ class PromptSets(Naming):
             texts = prompt_set(experiment, name)
         except (RunError, ValueError):
             return found  # not built, or a template that is told where it stands
-        answers = found.answers and (any(t.answers for t in texts) if found.about else None)
+        answers = found.answers and (any(t.answers for t in texts) if found.about is not None else None)
         return Prompts(name, found.about, answers, found.patch, found.lineage, texts)
 
     def _own(self, name: str, spec: PromptSet) -> Prompts | None:
@@ -114,7 +114,14 @@ class PromptSets(Naming):
                 return None
             found = Prompts(name, base.about, base.answers, patch or base.patch, {**lineage, **base.lineage})
         elif spec.pairs is not None:
-            found = Prompts(name, None, None, True, lineage)
+            fine = self._pairs(spec, *path) and fine
+            found = Prompts(
+                name,
+                False,
+                isinstance(spec.pairs, list) and any(pair.get("answer") for pair in spec.pairs),
+                True,
+                lineage,
+            )
         else:
             about = spec.texts is None
             found = Prompts(name, about, spec.relations is not None, patch, lineage)
@@ -146,6 +153,43 @@ class PromptSets(Naming):
                 value = getattr(spec.split, name) if spec.split is not None else None
                 if value is not None:
                     fine = self.column(value, *path, "split", name, also=also) and fine
+        return fine
+
+    def _pairs(self, spec: PromptSet, *path: str | int) -> bool:
+        """Check pairs: two texts each, answers without spaces around them, and columns that some pair has."""
+        if not isinstance(spec.pairs, list):
+            self.tell(f"'{spec.pairs}' is no file of pairs; name a .json, .jsonl or .yaml file, or give a list", *path)
+            return False
+        fine = True
+        for n, pair in enumerate(spec.pairs):
+            place = (*path, "pairs", n)
+            for key in ("clean", "patch"):
+                if not pair.get(key, "").strip():
+                    self.tell(f"a pair needs `{key}:`, a text; it is {{clean, patch, answer, patch_answer}}", *place)
+                    fine = False
+            for key in ("answer", "patch_answer"):
+                answer = pair.get(key)
+                if answer is not None and (answer != answer.strip() or not answer):
+                    self.tell(
+                        f"the answer '{answer}' is empty, or begins or ends with a space; the joining space is the "
+                        "runner's business",
+                        *place,
+                    )
+                    fine = False
+            if fine and pair["clean"] == pair["patch"]:
+                self.tell(f"'{pair['clean']}' is its own patch twin", *place)
+                fine = False
+            if not fine:
+                return False  # a file of hundreds has one kind of mistake
+        columns = dict.fromkeys(key for pair in spec.pairs for key in pair if key not in PAIR)
+        split = spec.split
+        wanted: list[tuple[str | None, Path]] = [(c.quantity, ("where", n)) for n, c in enumerate(spec.where)]
+        wanted += [(spec.unique, ("unique",)), (spec.per, ("per",))]
+        wanted += [(split.per, ("split", "per")), (split.disjoint, ("split", "disjoint"))] if split is not None else []
+        for column, at in wanted:
+            if column is not None and column not in (*columns, "prompt", "text"):
+                self.tell(f"no pair has a '{column}'{choose(column, [*columns, 'prompt'])}", *path, *at)
+                fine = False
         return fine
 
     def _labels(self, spec: PromptSet, *path: str | int) -> bool:

@@ -7,12 +7,14 @@ import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from runner.filters import judge
 from runner.localization.ranking import RankingData
+from runner.members import Members
 from runner.properties import Properties
 from specs.language.errors import RunError
 from specs.language.experiment import (
@@ -44,15 +46,23 @@ __all__ = [
     "axes_of_edit",
     "condition_axes",
     "default_position",
+    "draw_like",
     "draw_random",
     "edit_position",
+    "of_flats",
     "owners_of",
+    "values_of",
 ]
 
 Widths = Mapping[tuple[str, int], int]
 AxisValues = Mapping[str, float | str]
 NO_AXES: AxisValues = {}
 CUTS = ("top", "bottom", "rank", "threshold", "mass")
+Codes = npt.NDArray[np.int64]
+Ranks = npt.NDArray[np.int64]
+NOTHING: Codes = np.zeros(0, dtype=np.int64)
+ONE_BY_ONE = 64
+"""Neurons up to which random ones are drawn one after another."""
 
 
 @dataclass(frozen=True)
@@ -249,91 +259,108 @@ class NeuronSets:
     """The properties asked for last: an owner's candidates are judged one after another, and sorting a ranking again
     for each would take most of the time."""
 
+    _shared: dict[tuple[object, ...], Shared] = field(default_factory=dict, init=False, repr=False)
+    """What the owners of a set hold, for `minus: others`."""
+
     def resolve(self, ref: NeuronsRef, owner: str, axes: AxisValues = NO_AXES) -> list[Address]:
-        """List the addresses a reference stands for, for one owner at one point of the sweep; each stands once.
+        """List the addresses a reference stands for, as :meth:`members` holds them."""
+        return self.members(ref, owner, axes).addresses()
+
+    def members(self, ref: NeuronsRef, owner: str, axes: AxisValues = NO_AXES) -> Members:
+        """Give the neurons a reference stands for, for one owner at one point of the sweep; each stands once.
 
         ``axes``: the point as the edit itself sees it. Empty where no neuron passes a filter.
         """
-        found: list[Address] = []
         if isinstance(ref, list):
-            for part in ref:
-                found += self.resolve(part, owner, axes)
-        elif isinstance(ref, NeuronSet):
-            found = self._resolve_set(ref, owner, axes)
-        elif isinstance(ref, str):
-            name, _, key = ref.partition("/")
-            if name in self.experiment.localize:
-                group = key or _group(self.rankings[name], owner)
-                found = [] if group in self.rankings[name].unknown else self.rankings[name].chosen(group)
-            elif name in self.experiment.neurons:
-                found = self.resolve(self.experiment.neurons[name], key or owner, axes)
-            else:
-                address = parse_address(ref)
-                if address is None:
-                    raise RunError(f"'{ref}' names no neurons")
-                found = [address]
-        else:
+            return Members.each_once(np.concatenate([self.members(part, owner, axes).codes for part in ref]))
+        if isinstance(ref, NeuronSet):
+            return self._resolve_set(ref, owner, axes)
+        if not isinstance(ref, str):
             raise RunError("a sweep over places is not built yet")
-        return list(dict.fromkeys(found))
+        name, _, key = ref.partition("/")
+        if name in self.experiment.localize:
+            group = key or _group(self.rankings[name], owner)
+            unknown = group in self.rankings[name].unknown
+            return Members.of([]) if unknown else self._ranked(name, group, 1, self.rankings[name].top)
+        if name in self.experiment.neurons:
+            return self.members(self.experiment.neurons[name], key or owner, axes)
+        address = parse_address(ref)
+        if address is None:
+            raise RunError(f"'{ref}' names no neurons")
+        return Members.of([address])
 
-    def _resolve_set(self, ref: NeuronSet, owner: str, axes: AxisValues) -> list[Address]:
+    def _ranked(self, name: str, group: str, first: int, last: int) -> Members:
+        """Give the neurons of some ranks of a ranking."""
+        return of_flats(self.rankings[name], self.rankings[name].ranks(group, first, last))
+
+    def _resolve_set(self, ref: NeuronSet, owner: str, axes: AxisValues) -> Members:
         """Resolve a set: what it takes from, first filtered, then cut, then without or in common with other sets."""
         if ref.random is not None:
             assert ref.like is not None
             name = next((n for n, own in self.experiment.neurons.items() if own is ref), "")
-            like = self.resolve(ref.like, owner, axes)
-            repeated = [like[i % len(like)] for i in range(ref.random)] if like else []
-            return draw_random(repeated, like, self.widths, (self.experiment.seed, "random", name, owner))
+            like = self.members(ref.like, owner, axes)
+            repeated = Members(like.codes[np.arange(ref.random if len(like) else 0) % max(1, len(like))])
+            return draw_like(repeated, like, self.widths, (self.experiment.seed, "random", name, owner))
         if ref.site is not None:
             return _whole_layers(ref, self.widths)
         if ref.from_ is not None:
-            return read_saved(ref.from_).addresses(owner)
+            return Members.of(read_saved(ref.from_).addresses(owner))
         found = self._filtered_and_cut(ref, owner, axes)
-        if ref.minus is not None:
-            if ref.minus == "others":
-                same = ref.model_copy(update={"minus": None, "common": None})
-                others = _other_owners(self.experiment, ref, owner)
-                taken = {a for other in others for a in self.resolve(same, other, axes)}
-            else:
-                taken = {a for part in _listed(ref.minus) for a in self.resolve(part, owner, axes)}
-            found = [a for a in found if a not in taken]
+        if ref.minus == "others":
+            found = found.minus(self._of_others(ref, owner, axes))
+        else:
+            for part in _listed(ref.minus) if ref.minus is not None else ():
+                found = found.minus(self.members(part, owner, axes))
         for part in _listed(ref.common) if ref.common is not None else ():
-            shared = set(self.resolve(part, owner, axes))
-            found = [a for a in found if a in shared]
+            found = found.common(self.members(part, owner, axes))
         return found
 
-    def _filtered_and_cut(self, ref: NeuronSet, owner: str, axes: AxisValues) -> list[Address]:
+    def _of_others(self, ref: NeuronSet, owner: str, axes: AxisValues) -> Members:
+        """Give what the same set holds for other owners, other forms of this owner's name left out."""
+        cuts = tuple((k, v) for k, v in axes.items() if k in CUTS)
+        key = (id(ref), cuts, frozenset(self.figures))
+        if key not in self._shared:
+            same = ref.model_copy(update={"minus": None, "common": None})
+            owned = {o: self.members(same, o, axes).codes for o in owners_of(self.experiment, ref).owners}
+            self._shared[key] = Shared.of(self.experiment, owned)
+        return self._shared[key].without(owner)
+
+    def _filtered_and_cut(self, ref: NeuronSet, owner: str, axes: AxisValues) -> Members:
         assert ref.of is not None
         name, _, key = ref.of.partition("/")
         bounds = _bounds(ref, axes)
         if self.is_unknown(ref, owner):
-            return []
+            return Members.of([])
+        whole: Members | None = None
         if ref.where:
-            whole = list(self.judgement(ref, owner, axes).passed)
-        elif name in self.experiment.localize:
-            ranking, group = self.rankings[name], key or _group(self.rankings[name], owner)
-            if ref.mass is not None:
-                properties = self.properties(name, group)
-                order = ranking.addresses(properties.order, properties.shape[1])
-                return _with_mass(order, properties, _cut_value(ref, "mass", axes))
-            return ranking.chosen(group) if bounds is None else ranking.slice(group, *bounds)
-        else:
-            whole = self.resolve(ref.of, owner, axes)
-        if ref.mass is not None:
+            whole = Members.of(self.judgement(ref, owner, axes).passed)
+        elif name not in self.experiment.localize:
+            whole = self.members(ref.of, owner, axes)
+        if ref.mass is not None or ref.threshold is not None:
+            cut = "mass" if ref.mass is not None else "threshold"
             ranked_by = self._ranked_by(ref, owner)
             if ranked_by is None:
-                raise RunError(f"'{ref.of}' was not ranked, so its neurons have no share of a total (`mass:`)")
-            return _with_mass(whole, ranked_by, _cut_value(ref, "mass", axes))
-        return self.cut_by_number(ref, whole, axes)
+                raise RunError(f"'{ref.of}' was not ranked, so its neurons have no share of anything (`{cut}:`)")
+            if whole is None:
+                whole = of_flats(ranked_by.ranking, ranked_by.order)
+            return (_with_mass if cut == "mass" else _above)(whole, ranked_by, _cut_value(ref, cut, axes))
+        if whole is None:
+            ranking, group = self.rankings[name], key or _group(self.rankings[name], owner)
+            return self._ranked(name, group, *(bounds or (1, ranking.top)))
+        bounds = self._number_of(ref, bounds)
+        return whole if bounds is None else _sliced(whole, *bounds)
 
     def cut_by_number(self, ref: NeuronSet, whole: list[Address], axes: AxisValues = NO_AXES) -> list[Address]:
         """Cut what a filter left as the set says, else as the ranking says that it was taken from."""
-        bounds = _bounds(ref, axes)
+        bounds = self._number_of(ref, _bounds(ref, axes))
+        return whole if bounds is None else _sliced(whole, *bounds)
+
+    def _number_of(self, ref: NeuronSet, bounds: tuple[int, int] | None) -> tuple[int, int] | None:
         assert ref.of is not None
         name = ref.of.partition("/")[0]
         if bounds is None and ref.where and name in self.experiment.localize:
-            bounds = 1, self.rankings[name].top
-        return whole if bounds is None else _sliced(whole, *bounds)
+            return 1, self.rankings[name].top
+        return bounds
 
     def judgement(self, ref: NeuronSet, owner: str, axes: AxisValues = NO_AXES) -> Judgement:
         """Judge what a filtered set takes from, for one owner: every candidate with its figures, before any cut."""
@@ -359,7 +386,7 @@ class NeuronSets:
 
     def _ranked_by(self, ref: NeuronSet, owner: str) -> Properties | None:
         """Give what the ranking that a set goes back to says of its neurons; None where it goes back to none."""
-        sources = owners_of(self.experiment, ref).rankings
+        sources = _rankings(self.experiment, ref)
         if not sources:
             return None
         name, key = sources[0]
@@ -378,40 +405,94 @@ def _listed(ref: str | list[str]) -> list[str]:
     return [ref] if isinstance(ref, str) else list(ref)
 
 
-def _other_owners(experiment: Experiment, ref: NeuronSet, owner: str) -> list[str]:
-    """List the owners of the same set who are not other forms of this owner's name."""
-    own = entities_of(experiment, owner)
-    return [
-        o for o in owners_of(experiment, ref).owners if o != owner and not set(own) & set(entities_of(experiment, o))
-    ]
+@dataclass(frozen=True)
+class Shared:
+    """What all owners of a set hold together, so that what the others hold is a subtraction."""
+
+    owned: Mapping[str, Codes]
+    related: Mapping[str, tuple[str, ...]]
+    """Owner: itself, and other forms of its name."""
+    codes: Codes
+    counts: Codes
+    """How many owners hold each."""
+
+    @classmethod
+    def of(cls, experiment: Experiment, owned: Mapping[str, Codes]) -> Shared:
+        entities = {owner: set(entities_of(experiment, owner)) for owner in owned}
+        named: dict[str, list[str]] = {}
+        for owner, own in entities.items():
+            for entity in own:
+                named.setdefault(entity, []).append(owner)
+        related = {o: tuple(dict.fromkeys([o, *(r for e in own for r in named[e])])) for o, own in entities.items()}
+        codes, counts = np.unique(np.concatenate([*owned.values(), NOTHING]), return_counts=True)
+        return cls(owned, related, codes, counts)
+
+    def without(self, owner: str) -> Members:
+        """Give what somebody other than an owner holds."""
+        if owner not in self.owned:
+            return Members(self.codes)
+        own, n = np.unique(np.concatenate([self.owned[o] for o in self.related[owner]]), return_counts=True)
+        left = self.counts.copy()
+        left[np.searchsorted(self.codes, own)] -= n
+        return Members(self.codes[left > 0])
 
 
-def _whole_layers(ref: NeuronSet, widths: Widths) -> list[Address]:
+def _whole_layers(ref: NeuronSet, widths: Widths) -> Members:
     n_layers = 1 + max(layer for _, layer in widths)
     if isinstance(ref.layers, Each):
         raise RunError("a sweep over places is not built yet")
-    return [
-        Address(site, layer, neuron)
+    parts = [
+        Members.at([site], np.zeros(n, dtype=np.int64), np.full(n, layer), np.arange(n)).codes
         for site in ref.site or ()
         for layer in layers_of(ref.layers, n_layers)
-        for neuron in range(widths[site, layer])
+        for n in [widths[site, layer]]
     ]
+    return Members(np.concatenate(parts))
 
 
-def _sliced(whole: list[Address], first: int, last: int) -> list[Address]:
+def of_flats(ranking: RankingData, flats: Ranks) -> Members:
+    """Give the neurons of flat indices into a ranking's arrays, in their order."""
+    rows, columns = np.divmod(np.asarray(flats, dtype=np.int64), ranking.columns.total)
+    starts = np.array(ranking.columns.starts, dtype=np.int64)
+    which = np.searchsorted(starts, columns, side="right") - 1
+    layers = np.array(ranking.layers, dtype=np.int64)
+    return Members.at(ranking.columns.sites, which, layers[rows], columns - starts[which])
+
+
+def values_of(ranking: RankingData, array: npt.NDArray[Any], members: Members) -> npt.NDArray[np.float64]:
+    """Look neurons up in an array of a ranking; NaN for those that were not ranked. Gives ``[n]``."""
+    found = np.full(len(members), np.nan)
+    for place in members.places():
+        first = ranking.columns.column(place.site, 0)
+        if first is None or place.layer not in ranking.layers:
+            continue
+        width = ranking.columns.widths[ranking.columns.sites.index(place.site)]
+        inside = place.neurons < width
+        row = ranking.layers.index(place.layer)
+        found[place.which[inside]] = np.asarray(array)[row, first + place.neurons[inside]]
+    return found
+
+
+Whole = TypeVar("Whole", Members, list[Address])
+
+
+def _sliced(whole: Whole, first: int, last: int) -> Whole:
     start = first - 1 if first > 0 else max(0, len(whole) + first)
     return whole[start : last if last > 0 else len(whole) + last + 1]
 
 
-def _with_mass(whole: list[Address], properties: Properties, mass: float) -> list[Address]:
+def _with_mass(whole: Members, properties: Properties, mass: float) -> Members:
     """Take the fewest, from the first on, whose scores add up to a share of the sum over the whole ranking."""
-    share = properties.of("share")
-    places = [properties.place(a) for a in whole]
-    # What was not ranked has no share.
-    total = np.cumsum([0.0 if place is None else share[place] for place in places])
-    # A total of 0.9999999 is all that there is.
-    enough = int(np.searchsorted(total, mass - 1e-9)) + 1
+    share = values_of(properties.ranking, properties.of("share"), whole)
+    # What was not ranked has no share. A total of 0.9999999 is all that there is.
+    enough = int(np.searchsorted(np.cumsum(np.nan_to_num(share)), mass - 1e-9)) + 1
     return whole[:enough]
+
+
+def _above(whole: Members, properties: Properties, threshold: float) -> Members:
+    """Take those whose score is at least a share of what a score can be at most, which is 1 for a precision."""
+    score = values_of(properties.ranking, properties.kept["score"], whole)
+    return Members(whole.codes[score >= threshold])
 
 
 def _cut_value(ref: NeuronSet, cut: str, axes: Mapping[str, float | str]) -> float:
@@ -464,6 +545,53 @@ def draw_random(
         n_taken[place] += 1
         drawn.append(Address(address.site, address.layer, neuron, address.position))
     return drawn
+
+
+def draw_like(like: Members, avoid: Members, widths: Widths, seed: tuple[object, ...]) -> Members:
+    """Draw a neuron for each of ``like``, in its site and layer and at its token, none in ``avoid``, none twice.
+
+    Where a layer has too few left, the rest are drawn from the nearest layers of the same site. Many are taken from a
+    shuffled order of each layer, which depends on ``seed`` and on the layer alone, so that a longer set keeps most of
+    what was drawn for a shorter. Raises RunError where the site has no more neurons.
+    """
+    wanted = like.counts()
+    taken = avoid.counts()
+    room = all(taken.get(place, 0) + n <= widths[place] for place, n in wanted.items())
+    if len(like) <= ONE_BY_ONE and room:
+        return Members.of(draw_random(like.addresses(), avoid.addresses(), widths, seed))
+    kept = {(place.site, place.layer): place.neurons for place in avoid.places()}
+    left: dict[tuple[str, int], npt.NDArray[np.int64]] = {}
+
+    def free(site: str, layer: int) -> npt.NDArray[np.int64]:
+        """Give what is left of a layer, in its shuffled order."""
+        if (site, layer) not in left:
+            digest = hashlib.sha256(repr((*seed, site, layer)).encode()).digest()
+            order = np.random.default_rng(int.from_bytes(digest[:8], "big")).permutation(widths[site, layer])
+            left[site, layer] = order[~np.isin(order, kept.get((site, layer), NOTHING))]
+        return left[site, layer]
+
+    def take(site: str, layer: int, index: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Draw for as many as there are neurons left; give those for whom there are none."""
+        found = free(site, layer)
+        n = min(len(index), len(found))
+        drawn[index[:n]] = Members.at([site], np.zeros(n, dtype=np.int64), np.full(n, layer), found[:n]).codes
+        left[site, layer] = found[n:]
+        return index[n:]
+
+    drawn = np.zeros(len(like), dtype=np.int64)
+    over = [(p.site, p.layer, rest) for p in like.places() if len(rest := take(p.site, p.layer, p.which))]
+    for site, layer, index in over:
+        others = sorted((n for s, n in widths if s == site and n != layer), key=lambda n: (abs(n - layer), n))
+        for other in others:
+            index = take(site, other, index)
+            if not len(index):
+                break
+        if len(index):
+            raise RunError(
+                f"there are no {len(like):,} further neurons like these: {site} has too few",
+                remedy="turn the control off (`controls: {random_neurons: 0}`), or take a smaller set",
+            )
+    return like.at_tokens(Members(drawn))
 
 
 def values_of_edit(edit: Edit, axes: Mapping[str, float | str]) -> float:

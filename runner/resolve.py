@@ -9,16 +9,18 @@ from typing import Literal
 import numpy as np
 
 from runner.localization.ranking import RankingData
+from runner.members import Members
 from runner.neurons import (
     CUTS,
     Known,
     NeuronSets,
     axes_of_edit,
-    draw_random,
+    draw_like,
     edit_position,
     layers_of,
     names_layers,
     owners_of,
+    values_of,
     values_of_edit,
 )
 from runner.plan import AskStage, Axes, Condition
@@ -42,7 +44,7 @@ class Resolver:
     n_layers: int
     stored: list[Stored] = field(default_factory=list)
     """What was read from other prompts, in the order of the stage's sources."""
-    _neurons: dict[tuple[int, str, str, int, Hashable], list[Address]] = field(default_factory=dict)
+    _neurons: dict[tuple[int, str, str, int, Hashable], Members] = field(default_factory=dict)
     _resolved: dict[Condition, Resolved] = field(default_factory=dict)
 
     def __call__(self, condition: Hashable) -> Resolved:
@@ -62,15 +64,19 @@ class Resolver:
         """Say whether every edit has something to act on for an owner at a point of the sweep, and a freeze to hold."""
         condition = Condition(self.stage.name, "edit", owner, 0, axes, owner)
         for number, edit in enumerate(self.stage.spec.edit):
-            if self._vector(edit) is None and not self.neurons(number, condition):
+            if self._vector(edit) is None and not len(self.members(number, condition)):
                 return False
         return not names_layers(self.stage.spec.freeze) or bool(self.held_places(condition)[0])
 
     def neurons(self, number: int, condition: Condition) -> list[Address]:
         """List the neurons that edit ``number`` touches under a condition."""
+        return self.members(number, condition).addresses()
+
+    def members(self, number: int, condition: Condition) -> Members:
+        """Give the neurons that edit ``number`` touches under a condition; none of its own for a vector."""
         spec = self.stage.spec.edit[number]
         if self._vector(spec) is not None:
-            return []  # every one of its site, which is said by the vector
+            return Members.of([])  # every one of its site, which is said by the vector
         axes = axes_of_edit(self.experiment, self.stage.spec, number, dict(condition.axes))
         cuts = tuple((k, v) for k, v in axes.items() if k in CUTS)
         key = (number, condition.kind, condition.owner, condition.draw, cuts)
@@ -79,17 +85,21 @@ class Resolver:
             if ref is None:
                 raise RunError("an edit outside a set is not built yet")
             sets = self._sets()
-            own = sets.resolve(ref, condition.owner, axes)
             if condition.kind == "random_neurons":
                 edited = Condition(condition.intervention, "edit", condition.owner, 0, condition.axes)
-                avoid = [a for n in range(len(self.stage.spec.edit)) for a in self.neurons(n, edited)]
+                own, *others = [self.members(n, edited) for n in self._with(number)]
                 seed: tuple[object, ...] = (self.experiment.seed, self.stage.name, number)
                 seed += (condition.owner, condition.draw)
                 # Another rank is another neuron, and so are its placebos; a longer `top` keeps those of a shorter.
                 ranks = tuple(v for k, v in cuts if k == "rank")
-                own = draw_random(own, avoid, sets.widths, seed + ranks)
-            self._neurons[key] = own
+                self._neurons[key] = draw_like(own, own.and_then(*others), sets.widths, seed + ranks)
+            else:
+                self._neurons[key] = sets.members(ref, condition.owner, axes)
         return self._neurons[key]
+
+    def _with(self, number: int) -> list[int]:
+        """List the edits of the intervention, one of them first."""
+        return [number, *(n for n in range(len(self.stage.spec.edit)) if n != number)]
 
     figures: Known = field(default_factory=dict)
     """What interventions that were run before found about single neurons, for filters that read it."""
@@ -127,19 +137,18 @@ class Resolver:
         vector = self._vector(spec)
         if vector is not None:
             return (self._steer(number, vector, condition),)
-        addresses = self.neurons(number, condition)
+        members = self.members(number, condition)
         value = values_of_edit(spec, axes_of_edit(self.experiment, self.stage.spec, number, dict(condition.axes)))
         verb: Literal["scale", "set", "add"] = (
             "scale" if spec.scale is not None else "set" if spec.add is None else "add"
         )
         taken = None if spec.scale is not None else source_of(spec)
-        amounts = [value] * len(addresses)
+        amounts = np.broadcast_to(np.float64(value), len(members))
         source: Literal["clean"] | Stored | None = None
         if taken == "own_mean":
             # A placebo gets the dose of the real edit, so its values are those of the neurons it stands for.
             edited = replace(condition, kind="edit", draw=0)
-            means = self._own_means(number, edited)
-            amounts = [value * means[a] for a in self.neurons(number, edited)]
+            amounts = value * self._own_means(number, edited)
         elif taken == "clean":
             source = "clean"
         elif taken == "patch" or isinstance(taken, Source):
@@ -149,35 +158,25 @@ class Resolver:
             source = self.stored[index]
         position = edit_position(self.experiment, spec) if isinstance(source, Stored) else ""
         weights = spec.in_ == "weights"
-        by_place: dict[tuple[str, int], list[tuple[int, float]]] = {}
-        for address, amount in zip(addresses, amounts, strict=True):
-            by_place.setdefault((address.site, address.layer), []).append((address.neuron, amount))
         return tuple(
-            NeuronEdit(
-                verb,
-                site,
-                layer,
-                np.array([n for n, _ in pairs]),
-                np.array([a for _, a in pairs]),
-                source,
-                position,
-                weights,
-            )
-            for (site, layer), pairs in by_place.items()
+            NeuronEdit(verb, p.site, p.layer, p.neurons, amounts[p.which], source, position, weights)
+            for p in members.places()
         )
 
-    def _own_means(self, number: int, condition: Condition) -> dict[Address, float]:
+    def _own_means(self, number: int, condition: Condition) -> np.ndarray:
         """Give the mean activation of an edit's neurons over the prompts on which they were ranked for its owner.
 
-        In a union a neuron has the mean of the first part that holds it.
+        ``[n]``, in the order of the edit's neurons. In a union a neuron has the mean of the first part that holds it.
         """
         axes = axes_of_edit(self.experiment, self.stage.spec, number, dict(condition.axes))
-        means: dict[Address, float] = {}
+        members = self.members(number, condition)
+        means = np.full(len(members), np.nan)
         for part in self._parts(self.stage.spec.edit[number].neurons):
-            found = self._sets().resolve(part, condition.owner, axes)
+            found = self._sets().members(part, condition.owner, axes)
             sources = owners_of(self.experiment, part).rankings
             if not sources:
-                raise RunError(f"{found[0]} was ranked on no prompts, so own_mean has no value", remedy="give a number")
+                first = found[:1].addresses()[0]
+                raise RunError(f"{first} was ranked on no prompts, so own_mean has no value", remedy="give a number")
             name, key = sources[0]
             ranking = self.rankings[name]
             mean = ranking.groups[key or condition.owner].mean
@@ -186,10 +185,8 @@ class Resolver:
                     f"'{name}' ({ranking.metric}) reads no activations, so own_mean has no value",
                     remedy="give a number, or rank by another metric",
                 )
-            for address in found:
-                place = ranking.place(address)
-                assert place is not None
-                means.setdefault(address, float(mean[place]))
+            wanted = np.isnan(means) & np.isin(members.codes, found.codes)
+            means[wanted] = values_of(ranking, mean, Members(members.codes[wanted]))
         return means
 
     def _parts(self, ref: NeuronsRef | None) -> Iterator[NeuronsRef]:
@@ -256,5 +253,5 @@ class Resolver:
                 places.update(dict.fromkeys(self.held_places(condition)[0]))
             for number, taken in enumerate(self.stage.taken_from if condition.kind != "no_edit" else ()):
                 if taken == index:
-                    places.update(((a.site, a.layer), None) for a in self.neurons(number, condition))
+                    places.update(dict.fromkeys(self.members(number, condition).counts()))
         return list(places)

@@ -183,8 +183,11 @@ class RankingData:
 
         Raises :class:`RunError` for a rank that the ranking does not have.
         """
-        group = self.groups[key]
-        n_layers, width = group.shape
+        return self.addresses(self.ranks(key, first, last), self.groups[key].shape[1])
+
+    def ranks(self, key: str, first: int, last: int) -> Ranks:
+        """Give the neurons of some ranks as flat indices; as :meth:`slice` does."""
+        n_layers, width = self.groups[key].shape
         n = n_layers * width
         if max(abs(first), abs(last)) > n:
             raise RunError(
@@ -193,7 +196,7 @@ class RankingData:
             )
         start = first - 1 if first > 0 else n + first
         stop = last if last > 0 else n + last + 1
-        return self.addresses(group.best(stop)[start:], width)
+        return self.groups[key].best(stop)[start:]
 
     def chosen(self, key: str) -> list[Address]:
         """List the set that the ranking stands for."""

@@ -84,7 +84,7 @@ class Headline:
     label: str
     winner: Winner | None
     neurons: tuple[str, ...]
-    """Addresses that were edited, when nothing was ranked for this owner."""
+    """Addresses that were edited, when nothing was ranked for this owner; the first of many."""
     intervention: InterventionResult | None
     measure: str | None
     effects: tuple[Effect, ...]

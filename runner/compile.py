@@ -51,6 +51,7 @@ from specs.language.facts import (
     placeholder_names,
     prompt_set,
     questions_in,
+    relations_of,
     role_of,
     with_name,
 )
@@ -512,6 +513,7 @@ def _ask_stage(
     rows: list[PlannedRow] = []
     for owner in owners:
         role_for = role_of(experiment, spec, owner, asked)
+        of_relation = bool(relations_of(experiment, owner))
         vector = experiment.vectors.get(owner)
         becomes = vector.learn.becomes if vector is not None and vector.learn and spec.target is None else None
         conditions = _conditions(name, spec, owner, wrong, at)
@@ -533,7 +535,8 @@ def _ask_stage(
             clean = read(question, question, None, text=True)
             unknown: tuple[Reading, ...] = ()
             stranger_prompts: list[BoundPrompt] = []
-            if question.answers and text.spans and (needs_unknown or role == "target"):
+            # A stranger says what an entity's neurons do for nobody; of a relation's that would be no zero of anything.
+            if question.answers and text.spans and (needs_unknown or (role == "target" and not of_relation)):
                 stranger_prompts = [
                     p for s in strangers if (p := bind(with_name(text, s), f"{s} in {_fact_name(text)}"))
                 ]
@@ -576,7 +579,7 @@ def _ask_stage(
                         draw=condition.draw,
                         at=condition.axes,
                     )
-            if role == "target" and not placeholders:
+            if role == "target" and not placeholders and not of_relation:
                 for prompt in stranger_prompts:
                     row(prompt, "clean", read(prompt, question, None, text=False), role="unknown")
                     for label, condition in conditions:
@@ -730,7 +733,7 @@ def _control_notes(
         rest = f"; and so on for {len(pairs) - MOST_PAIRS} more" if len(pairs) > MOST_PAIRS else ""
         notes["wrong_cell"] = "; ".join(pairs[:MOST_PAIRS]) + rest
     else:
-        notes["wrong_cell"] = "does not apply: it needs the neurons of a second entity"
+        notes["wrong_cell"] = "does not apply: it needs neurons of a second owner"
     if not spec.controls.no_edit:
         notes["no_edit"] = "turned off"
     elif placeholder or spec.freeze:

@@ -441,10 +441,18 @@ def _whole_layers(ref: NeuronSet, widths: Widths) -> Members:
     n_layers = 1 + max(layer for _, layer in widths)
     if isinstance(ref.layers, Each):
         raise RunError("a sweep over places is not built yet")
+    try:
+        layers = layers_of(ref.layers, n_layers)
+    except ValueError as error:
+        raise RunError(str(error)) from error
+    places = [(site, layer) for site in ref.site or () for layer in layers]
+    for site, layer in places:
+        if (site, layer) not in widths:
+            have = ", ".join(dict.fromkeys(s for s, _ in widths))
+            raise RunError(f"this model has no {site} in layer {layer}", remedy=f"its sites: {have}")
     parts = [
         Members.at([site], np.zeros(n, dtype=np.int64), np.full(n, layer), np.arange(n)).codes
-        for site in ref.site or ()
-        for layer in layers_of(ref.layers, n_layers)
+        for site, layer in places
         for n in [widths[site, layer]]
     ]
     return Members(np.concatenate(parts))
@@ -492,7 +500,8 @@ def _with_mass(whole: Members, properties: Properties, mass: float) -> Members:
 def _above(whole: Members, properties: Properties, threshold: float) -> Members:
     """Take those whose score is at least a share of what a score can be at most, which is 1 for a precision."""
     score = values_of(properties.ranking, properties.kept["score"], whole)
-    return Members(whole.codes[score >= threshold])
+    # Scores are kept in float32, where 0.9 is a little less than 0.9.
+    return Members(whole.codes[score >= float(np.float32(threshold))])
 
 
 def _cut_value(ref: NeuronSet, cut: str, axes: Mapping[str, float | str]) -> float:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from runner.chosen import Chosen, dropped
 from runner.claims import evaluate
 from runner.compile import compile_ask, compile_plan, compile_rankings
 from runner.describe import edit_words, field_word, source_words
+from runner.edited import crowded, edited_members, edited_record, shared_with_wrong
 from runner.figures import Figures, cut_point
 from runner.known import KnownTexts, counts_of, known_texts
 from runner.localization.record import layer_records, names_band, share_as_dominant, share_as_high, tie_warnings
@@ -73,8 +74,6 @@ __all__ = ["Finished", "run_cell"]
 
 LISTED = 20
 """Neurons of a ranking that the result document lists; the whole ranking is stored beside it."""
-MOST_NOTES = 3
-"""Warnings of one kind that are said one by one."""
 
 
 @dataclass
@@ -291,16 +290,13 @@ def _ask(
     rows = [row for row in every if not (row.asked.condition == "random_neurons" and row.asked.role in stage.deferred)]
     axes = tuple(stage.axes)
     n_asked, n_known = count_asked(rows)
+    edited = edited_record(stage, resolver)
     results.interventions[stage.name] = InterventionResult(
         **_stated(experiment, stage, tuning),
         owners=list(stage.owners),
-        neurons={o: edited_neurons(stage, resolver, o) for o in stage.owners},
+        **edited,
         vectors=[edit.add for edit in stage.spec.edit if isinstance(edit.add, str) and edit.add in chosen.vectors],
         wrong_owner=dict(stage.wrong),
-        random_neurons={
-            o: [edited_neurons(stage, resolver, o, draw) for draw in range(stage.spec.controls.random_neurons)]
-            for o in stage.owners
-        },
         n_asked=n_asked,
         n_known=n_known,
         n_texts=len({row.asked.prompt for row in rows if row.asked.condition == "clean" and not row.asked.answers}),
@@ -313,7 +309,8 @@ def _ask(
         warnings=[
             *stage.warnings,
             *silent_cells(stage, resolver, rankings),
-            *same_cells(stage, resolver),
+            *shared_with_wrong(stage, resolver),
+            *crowded(edited["sets"]),
         ],
     )
     results.left_out += [*stage.left_out, *_named(left_out(rows, stage.spec.measure), stage.name)]
@@ -523,46 +520,13 @@ def _freeze_words(stage: AskStage) -> str | None:
     return f"{', '.join(freeze.site)}{where} at {', '.join(freeze.position)} held at {to}"
 
 
-def edited_neurons(stage: AskStage, resolver: Resolver, owner: str, draw: int | None = None) -> list[str]:
-    """List the addresses an owner's edit touches (or a control's draw), over all points of the sweep."""
-    kind: Literal["edit", "random_neurons"] = "edit" if draw is None else "random_neurons"
-    found: dict[str, None] = {}
-    for point in sorted(stage.points.get((owner, kind, draw or 0), ()), key=repr):
-        condition = Condition(stage.name, kind, owner, draw or 0, point)
-        for number in range(len(stage.spec.edit)):
-            for address in resolver.neurons(number, condition):
-                found[str(address)] = None
-    return list(found)
-
-
-def same_cells(stage: AskStage, resolver: Resolver) -> list[str]:
-    """Warn of a wrong cell that holds neurons of the right one: it is then no control."""
-    notes, shared = [], []
-    for owner, other in stage.wrong.items():
-        own, wrong = edited_neurons(stage, resolver, owner), edited_neurons(stage, resolver, other)
-        both = [address for address in own if address in wrong]
-        if both:
-            notes.append(
-                f"the wrong cell of {owner} (that of {other}) shares {len(both)} of {len(own)} neurons with its own "
-                f"({', '.join(both[:3])}): it is no control there"
-            )
-            shared.append(owner)
-    if len(notes) > MOST_NOTES:
-        named = ", ".join(shared[:MOST_NOTES])
-        return [
-            f"the wrong cells of {len(shared)} of {len(stage.owners)} owners share neurons with their own "
-            f"({named} ...): they are no control there"
-        ]
-    return notes
-
-
 def silent_cells(stage: AskStage, resolver: Resolver, rankings: Mapping[str, Any]) -> list[str]:
     """Warn of edited neurons that are about 0 where they are scaled: a factor does nothing there."""
     notes = []
     if not any(edit.scale is not None for edit in stage.spec.edit):
         return []
     for owner in stage.owners:
-        edited = set(edited_neurons(stage, resolver, owner))
+        edited = set(edited_members(stage, resolver, owner).addresses())
         for data in rankings.values():
             group = data.groups.get(owner)
             if group is None or data.baseline_std is None:
@@ -570,7 +534,7 @@ def silent_cells(stage: AskStage, resolver: Resolver, rankings: Mapping[str, Any
             for address in data.chosen(owner):
                 row, column = data.place(address)
                 values = group.values.get((address.layer, column))
-                if not values or str(address) not in edited:
+                if not values or address not in edited:
                     continue
                 std = float(data.baseline_std[row, column])
                 small = sum(abs(v) < 0.1 * std for v in values)

@@ -133,6 +133,7 @@ def _loss_record(results: Results, done: InterventionResult, owner: str) -> Effe
         edited=owner,
         label=_label(results, owner),
         neurons=done.neurons.get(owner, []),
+        n_neurons=done.n_neurons.get(owner, 0),
         measure=effect.measure,
         axes=dict(effect.point),
         base=effect.base,
@@ -161,6 +162,7 @@ def _gain(results: Results, done: InterventionResult, owner: str) -> Effect | No
             edited=owner,
             label=_label(results, owner),
             neurons=done.neurons.get(owner, []),
+            n_neurons=done.n_neurons.get(owner, 0),
             measure=measure,
             axes=best.axes,
             picked=True,
@@ -603,7 +605,7 @@ def _edited(done: InterventionResult, owner: str, group: RankingGroup | None, po
         return "it"
     if point and "rank" in point and "-" not in str(point["rank"]):
         return f"the neuron of rank {_factor(point['rank'])}"
-    return edited[0] if len(edited) == 1 else f"{len(edited)} neurons"
+    return edited[0] if len(edited) == 1 else f"{done.size(owner):,} neurons"
 
 
 def _tuned(done: InterventionResult, owner: str) -> Point:

@@ -23,7 +23,7 @@ from reports.drawing import COLOURS, DASHES, SHAPES, to_svg
 from reports.measures import words
 from reports.sections.section import Cell, Column, Figure, LegendEntry, Section, Table
 from reports.tuning import TuningView, tuning_view
-from specs.language.results import InterventionResult, Results
+from specs.language.results import EditedSet, InterventionResult, Results
 
 MOST_PANELS = 10
 MOST_SMALL = 48
@@ -359,15 +359,15 @@ def _neurons(results: Results, result: InterventionResult) -> Table:
     rows = []
     for owner in result.owners:
         wrong = result.wrong_owner.get(owner)
-        draws = [
-            _addresses(draw, result.n_neurons.get(owner, len(draw))) for draw in result.random_neurons.get(owner, [])
-        ]
+        draws = result.random_neurons.get(owner, [])
+        edited = result.sets.get(owner)
+        own = _addresses(result.neurons.get(owner, []), result.size(owner))
         rows.append(
             [
                 Cell(view.label(results, owner)),
-                Cell(_addresses(result.neurons.get(owner, []), result.size(owner))),
+                Cell(own, "" if edited is None else _profile(edited)),
                 Cell(view.label(results, wrong) if wrong else formats.MISSING),
-                Cell("; ".join(draws) or formats.MISSING),
+                Cell("; ".join(_addresses(draw, len(draw)) for draw in draws) or _drawn(edited)),
             ]
         )
     columns = [
@@ -377,6 +377,27 @@ def _neurons(results: Results, result: InterventionResult) -> Table:
         Column("random neurons, by draw", "code"),
     ]
     return Table(columns, rows, wide_cells=True)
+
+
+def _profile(edited: EditedSet) -> str:
+    """Say how many neurons of a set each site has, and in which layer most are."""
+    sites: dict[str, int] = {}
+    layers: dict[str, int] = {}
+    for place, n in edited.places.items():
+        site, _, layer = place.rpartition(" ")
+        sites[site] = sites.get(site, 0) + n
+        layers[layer] = layers.get(layer, 0) + n
+    shares = ", ".join(f"{site} {formats.whole(n)}" for site, n in sites.items())
+    most = max(layers, key=lambda layer: layers[layer])
+    spread = f"in {len(layers)} layers, most in {most} ({formats.whole(layers[most])})"
+    return f"{shares}; {spread}; sha256 {edited.digest[:12]}"
+
+
+def _drawn(edited: EditedSet | None) -> str:
+    if edited is None or not edited.draws:
+        return formats.MISSING
+    hashes = ", ".join(digest[:8] for digest in edited.draws)
+    return f"{len(edited.draws)} sets of as many in each site and layer ({hashes})"
 
 
 def _addresses(addresses: Sequence[str], n: int, most: int = 12) -> str:

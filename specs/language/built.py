@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from specs.language.block import Block, Condition
 from specs.language.errors import Problem
 from specs.language.experiment import (
+    GRADIENT_METRICS,
     Analysis,
     Controls,
     EachLayer,
@@ -26,6 +27,7 @@ from specs.language.experiment import (
     Localize,
     Negatives,
     NeuronSet,
+    NeuronsRef,
     PromptSet,
     Source,
     Times,
@@ -113,8 +115,6 @@ NOT_BUILT: tuple[NotBuilt, ...] = (
     NotBuilt(Localize, "threshold", "`threshold:` (a cut by share)", instead="cut with `top:`"),
     NotBuilt(Localize, "mass", "`mass:` (a cut by share)", instead="cut with `top:`"),
     # neuron sets
-    NotBuilt(NeuronSet, "threshold", "`threshold:` (a cut by share)", instead="cut with `top:`"),
-    NotBuilt(NeuronSet, "site", "a neuron set of whole layers (`site:`)"),
     NotBuilt(EachNeurons, "each", "a sweep of places (`each:`)"),
     NotBuilt(EachLayer, "each", "a sweep of places (`each:`)"),
     NotBuilt(EachPosition, "each", "a sweep of places (`each:`)"),
@@ -149,6 +149,8 @@ def not_built(experiment: Experiment, origins: Origins) -> list[Problem]:
                 if found and part.field == "metric":
                     # what else is not built here comes with the metric
                     break
+        if isinstance(block, NeuronSet) and block.threshold is not None:
+            problems.extend(_no_gradient_share(block, path, experiment, origins))
         if isinstance(block, Intervention):
             problems.extend(_partly(block, path, experiment, origins))
         problems.extend(_averaged(block, path, experiment, origins))
@@ -165,6 +167,32 @@ def _averaged(block: Block, path: tuple[Step, ...], experiment: Experiment, orig
             message = f"`{field}: {ref}` is not built yet for what the model knows of a set (`known:`)"
             place = (*path, field)
             yield Problem(f"{message}; write known: any", origins.written(*place), origins.at(*place), "meaning")
+
+
+def _no_gradient_share(
+    ref: NeuronSet, path: tuple[Step, ...], experiment: Experiment, origins: Origins
+) -> Iterator[Problem]:
+    """Refuse a share of an objective whose size is not kept."""
+    for name in ranked_by(experiment, ref.of):
+        if experiment.localize[name].metric in GRADIENT_METRICS:
+            what = f"`threshold:` as a share of the objective of {name}"
+            message = f"{what} is not built yet; cut with `top:` or `mass:`"
+            place = (*path, "threshold")
+            yield Problem(message, origins.written(*place), origins.at(*place), "meaning")
+
+
+def ranked_by(experiment: Experiment, ref: NeuronsRef | None) -> list[str]:
+    """Name the rankings that a reference to neurons goes back to."""
+    if isinstance(ref, list):
+        return [name for part in ref for name in ranked_by(experiment, part)]
+    if isinstance(ref, NeuronSet):
+        return ranked_by(experiment, ref.of)
+    if not isinstance(ref, str):
+        return []
+    name = ref.partition("/")[0]
+    if name in experiment.localize:
+        return [name]
+    return ranked_by(experiment, experiment.neurons[name]) if name in experiment.neurons else []
 
 
 def _partly(

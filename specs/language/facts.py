@@ -49,6 +49,7 @@ __all__ = [
     "placeholder_names",
     "prompt_set",
     "questions_in",
+    "relations_of",
     "role_of",
     "unnamed",
     "with_name",
@@ -733,36 +734,92 @@ def entities_of(experiment: Experiment, owner: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def relations_of(experiment: Experiment, owner: str) -> tuple[str, ...]:
+    """List the relations an owner's neurons serve: of `father` father, of `father/de` too, of `father+mother` both.
+
+    Empty for neurons of entities, and for those that belong to nobody.
+    """
+    if entities_of(experiment, owner):
+        return ()
+    found = (name for part in owner.split("+") for name in (part, part.split("/")[0]) if name in experiment.relations)
+    return tuple(dict.fromkeys(found))
+
+
 def role_of(
     experiment: Experiment, intervention: Intervention, owner: str, asked: Sequence[PromptText] | None = None
 ) -> Callable[[PromptText], Role | None]:
     """Give the function from an asked prompt to its role; None for a prompt that is not asked for this owner.
 
     Targets are whom `target:` names: an entity, a relation, a fact, or conditions on columns; else the owner,
-    an entity or a relation. The others are those `others:` names (entities or relations) or describes, else all other
-    prompts: those of every other entity (10 drawn if there are more than 12), or of the same entities under another
-    relation. Texts about nobody are asked for every owner, and so are pairs: those with answers are targets.
-    ``asked``: the prompts of ``ask``, where they are expanded already.
+    an entity or a relation. The others are those `others:` names (entities or relations) or describes. Without it they
+    are all other prompts: for neurons of an entity those of every other entity (10 drawn if there are more than 12), or
+    of the same entities under another relation; for neurons of a relation every prompt of every other relation. A
+    number draws so many entities; for neurons of a relation, so many prompts of each other relation. Texts about nobody
+    are asked for every owner, and so are pairs: those with answers are targets. ``asked``: the prompts of ``ask``,
+    where they are expanded already.
     """
     asked = _asked(experiment, intervention) if asked is None else asked
     if all(prompt.entity is None for prompt in asked):
         return lambda prompt: "target" if prompt.answers else "texts"
     is_target = _target(experiment, intervention, owner)
-    mine = dict.fromkeys(p.entity for p in asked if p.entity is not None and is_target(p))
-    whole = [e for e in mine if all(is_target(p) for p in asked if p.entity == e)]
-    rest = [e for e in dict.fromkeys(p.entity for p in asked) if e is not None and e not in whole]
-    chosen = set(_others(experiment, intervention, owner, rest))
-    named = [item for item in intervention.others if isinstance(item, str)] if _listed(intervention.others) else []
-    relations = {name for name in named if name in experiment.relations}
+    if relations_of(experiment, owner):
+        is_other = _other_relations(experiment, intervention, owner, [p for p in asked if not is_target(p)])
+    else:
+        is_other = _other_entities(experiment, intervention, owner, asked, is_target)
 
     def role(prompt: PromptText) -> Role | None:
         if prompt.entity is None:
             return "target" if prompt.answers else "texts"
         if is_target(prompt):
             return "target"
-        return "others" if prompt.entity in chosen or prompt.relation in relations else None
+        return "others" if is_other(prompt) else None
 
     return role
+
+
+def _other_relations(
+    experiment: Experiment, intervention: Intervention, owner: str, rest: Sequence[PromptText]
+) -> Callable[[PromptText], bool]:
+    """Choose the others of a relation prompt by prompt: a subject may stand in several relations."""
+    others = intervention.others
+    if others is None:
+        return lambda prompt: True
+    if isinstance(others, int):
+        by_relation: dict[str | None, list[PromptText]] = {}
+        for prompt in rest:
+            by_relation.setdefault(prompt.relation, []).append(prompt)
+        chosen = {
+            key
+            for relation, prompts in by_relation.items()
+            for key in draw([_fact_key(p) for p in prompts], others, experiment.seed, "others", owner, relation)
+        }
+        return lambda prompt: _fact_key(prompt) in chosen
+    if not _listed(others):
+        return lambda prompt: False
+    names = {item for item in others if isinstance(item, str)}
+    conditions = [item for item in others if isinstance(item, Condition)]
+    if names:
+        return lambda prompt: prompt.relation in names or prompt.entity in names
+    return lambda prompt: _meets(prompt, conditions)
+
+
+def _other_entities(
+    experiment: Experiment,
+    intervention: Intervention,
+    owner: str,
+    asked: Sequence[PromptText],
+    is_target: Callable[[PromptText], bool],
+) -> Callable[[PromptText], bool]:
+    """Choose the others of an entity: whole entities, unless relations are named."""
+    partly: dict[str, bool] = {}
+    for prompt in asked:
+        if prompt.entity is not None:
+            partly[prompt.entity] = partly.get(prompt.entity, False) or not is_target(prompt)
+    rest = [entity for entity, is_rest in partly.items() if is_rest]
+    chosen = set(_others(experiment, intervention, owner, rest))
+    named = [item for item in intervention.others if isinstance(item, str)] if _listed(intervention.others) else []
+    relations = {name for name in named if name in experiment.relations}
+    return lambda prompt: prompt.entity in chosen or prompt.relation in relations
 
 
 def _listed(others: object) -> TypeGuard[list[str] | list[Condition]]:
@@ -786,8 +843,9 @@ def _target(experiment: Experiment, intervention: Intervention, owner: str) -> C
         own = set(entities_of(experiment, owner))
         if own:
             return lambda prompt: prompt.entity in own
-        if owner in experiment.relations:
-            return lambda prompt: prompt.relation == owner
+        relations = set(relations_of(experiment, owner))
+        if relations:
+            return lambda prompt: prompt.relation in relations
         raise RunError(f"'{owner}' belongs to nobody", remedy="`target` must say whose answers should change")
     if not isinstance(target, str):
         conditions = list(target)

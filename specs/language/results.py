@@ -525,6 +525,20 @@ class MajorityAnswer(Record):
     """Of the questions it is right for: the accuracy of always saying it."""
 
 
+class EditedSet(Record):
+    """A set of neurons that is too large to be written out; the addresses are in ``rankings/`` and ``neurons/``."""
+
+    n: int
+    places: dict[str, int]
+    """Site and layer, such as ``mlp.gate L3``: how many of them."""
+    digest: str
+    """sha256 over all of them, in the order of sites and layers."""
+    draws: list[str] = Field(default_factory=list)
+    """The same hash for every draw of random neurons in its place."""
+    elsewhere: int = 0
+    """Most random neurons of a draw that stand in another layer than those they stand for, which had none left."""
+
+
 class InterventionResult(Record):
     """One intervention with its controls."""
 
@@ -535,15 +549,17 @@ class InterventionResult(Record):
     """Each edit in words, such as ``scale cell by 1 ... -3 at entity.last``."""
     owners: list[str]
     neurons: dict[str, list[str]]
-    """Owner: addresses that were edited; of a large set the first of them."""
+    """Owner: addresses that were edited, over all points of the sweep; of a large set the first of them."""
     n_neurons: dict[str, int] = Field(default_factory=dict)
     """Owner: how many there are, where not all are listed."""
+    sets: dict[str, EditedSet] = Field(default_factory=dict)
+    """Owner: what was edited, where ``neurons`` does not list all of it."""
     vectors: list[str] = Field(default_factory=list)
     """The vectors that were added."""
     wrong_owner: dict[str, str] = Field(default_factory=dict)
     """Owner: whose neurons were its wrong_cell."""
     random_neurons: dict[str, list[list[str]]] = Field(default_factory=dict)
-    """Owner: the addresses of each draw."""
+    """Owner: the addresses of each draw; none for those of ``sets``."""
     axes: dict[str, list[float | str]]
     """Sweeps of the summaries; none where the values were tuned."""
     tuning: Tuning | None = None

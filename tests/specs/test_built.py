@@ -93,6 +93,7 @@ BUILT = [
     "localize: {c: {metric: average_precision, top: 9, controls: {shuffled_labels: 3}},\n"
     "  d: {metric: average_precision, top: 9, against: others, pool: max, by: state}}\n",
     "localize: {c: {metric: stability, by: state}, d: {metric: random, prompts: facts, by: [entity, relation]}}\n",
+    intervention("edit: {set: 0, neurons: {site: [mlp.gate, mlp.up], layers: 1-2}, position: all}, target: wife"),
     "localize: {layer: layer_stability,\n"
     "  a: {metric: gradient_x_activation, objective: answer_logit, position: entity.last, by: entity},\n"
     "  b: {metric: gradient_x_activation, objective: answer_probability},\n"
@@ -152,9 +153,10 @@ REFUSED = [
         "`shuffled_labels:` is not built yet for stability; it is for average_precision",
     ),
     (
-        "localize: {c: stability}\nneurons: {n: {of: c, threshold: 0.1}}\n",
-        "neurons.n.threshold",
-        "`threshold:` (a cut by share) is not built yet; cut with `top:`",
+        "localize: {c: {metric: gradient_x_activation, objective: answer_logit}}\n"
+        "neurons: {n: {of: c, top: 9}, m: {of: n, threshold: 0.1}}\n",
+        "neurons.m.threshold",
+        "`threshold:` as a share of the objective of c is not built yet; cut with `top:` or `mass:`",
     ),
     (
         intervention("edit: {scale: -1, neurons: cell, in: weights}, freeze: {site: attn.out, position: last}"),

@@ -304,6 +304,70 @@ def test_a_relation_or_a_fact_can_be_the_target() -> None:
     assert facts == {("town", "ada"): "target", ("town", "bach"): "others", ("year", "ada"): "others"}
 
 
+def relations_about_a_crowd(n: int, **intervention: Any) -> Experiment:
+    """Three relations; everybody has a town, every second one a year, and two a house."""
+    people = {f"p{i}": {"name": f"Person {i}", "attributes": {"fame": float(i)}} for i in range(n)}
+
+    def answers(step: int) -> dict[str, list[str]]:
+        return {p: ["Answer"] for p in list(people)[::step]}
+
+    return experiment(
+        entities=people,
+        relations={
+            name: {"prompt": [f"The {name} of {{{{ entity }}}} is"], "answers": answers(step)}
+            for name, step in (("town", 1), ("year", 2), ("house", n // 2))
+        },
+        localize={"serves": {"metric": "mean_activation", "prompts": "facts", "by": ["relation"]}},
+        interventions={"silence": {"edit": [{"set": 0.0, "neurons": "serves"}], **intervention}},
+    )
+
+
+def asked_of(spec: Experiment, owner: str) -> dict[str, dict[str, int]]:
+    """Role: how many prompts of each relation."""
+    role = role_of(spec, spec.interventions["silence"], owner)
+    found: dict[str, dict[str, int]] = {}
+    for prompt in prompt_set(spec, "facts"):
+        of_role = found.setdefault(role(prompt) or "not asked", {})
+        of_role[str(prompt.relation)] = of_role.get(str(prompt.relation), 0) + 1
+    return found
+
+
+def test_the_others_of_a_relation_are_all_prompts_of_all_other_relations_however_many_subjects_there_are() -> None:
+    spec = relations_about_a_crowd(40)
+    assert asked_of(spec, "town") == {"target": {"town": 40}, "others": {"year": 20, "house": 2}}
+    assert asked_of(spec, "year") == {"target": {"year": 20}, "others": {"town": 40, "house": 2}}
+    assert asked_of(spec, "town+year") == {"target": {"town": 40, "year": 20}, "others": {"house": 2}}
+
+
+@pytest.mark.parametrize(
+    ("choice", "wanted"),
+    [
+        ({"others": "none"}, {"target": {"town": 40}, "not asked": {"year": 20, "house": 2}}),
+        ({"others": ["house"]}, {"target": {"town": 40}, "others": {"house": 2}, "not asked": {"year": 20}}),
+        ({"others": 5}, {"target": {"town": 40}, "others": {"year": 5, "house": 2}, "not asked": {"year": 15}}),
+        ({"others": ["fame < 4"]}, {"target": {"town": 40}, "others": {"year": 2, "house": 1}}),
+        ({"others": ["relation = year"]}, {"target": {"town": 40}, "others": {"year": 20}, "not asked": {"house": 2}}),
+        ({"target": "house"}, {"target": {"house": 2}, "others": {"town": 40, "year": 20}}),
+        ({"target": "year", "others": ["town"]}, {"target": {"year": 20}, "others": {"town": 40}}),
+    ],
+)
+def test_the_others_of_a_relation_can_be_named_counted_and_described(
+    choice: dict[str, Any], wanted: dict[str, dict[str, int]]
+) -> None:
+    found = asked_of(relations_about_a_crowd(40, **choice), "town")
+    assert {role: found[role] for role in wanted} == wanted
+
+
+def test_so_many_prompts_of_each_relation_are_the_same_prompts_each_time() -> None:
+    spec = relations_about_a_crowd(40, others=5)
+
+    def drawn(owner: str) -> set[str]:
+        role = role_of(spec, spec.interventions["silence"], owner)
+        return {p.text for p in prompt_set(spec, "facts") if role(p) == "others" and p.relation == "town"}
+
+    assert drawn("year") == drawn("year") and len(drawn("year")) == 5 and drawn("year") != drawn("house")
+
+
 def test_what_is_not_built_is_refused_and_not_left_out() -> None:
     with pytest.raises(RunError, match="were not read"):
         prompt_set(experiment(data={"table": {"from": "x.csv"}}), "facts")

@@ -8,7 +8,17 @@ from pathlib import Path as FilePath
 
 from specs.language.conditions import number_text
 from specs.language.errors import RunError
-from specs.language.experiment import Edit, Intervention, Learn, Source, Times, sweep_values
+from specs.language.experiment import (
+    GRADIENT_METRICS,
+    Edit,
+    Intervention,
+    Learn,
+    NeuronSet,
+    NeuronsRef,
+    Source,
+    Times,
+    sweep_values,
+)
 from specs.language.meaning.naming import Path
 from specs.language.meaning.prompt_sets import Prompts
 from specs.language.meaning.scope import Neurons, Scope
@@ -67,6 +77,30 @@ def _own_mean(edit: Edit) -> tuple[str, ...] | None:
         if isinstance(value, Times) and value.of == "own_mean":
             return (field, "of")
     return None
+
+
+def check_thresholds(scope: Scope) -> None:
+    """A threshold is a share of what a score could be at most: 1 for a precision, the objective for an attribution."""
+    places: list[tuple[NeuronsRef | None, Path]] = [
+        *((ref, ("neurons", name)) for name, ref in scope.experiment.neurons.items()),
+        *(
+            (edit.neurons, (*path, "neurons"))
+            for name in scope.experiment.interventions
+            for edit, _, path in edited(scope, name)
+        ),
+    ]
+    for ref, path in places:
+        found = scope.neurons(ref, *path) if isinstance(ref, NeuronSet) and ref.threshold is not None else None
+        if found is None:
+            continue
+        for ranking, _ in found.rankings:
+            metric = scope.experiment.localize[ranking].metric
+            if metric != "average_precision" and metric not in GRADIENT_METRICS:
+                scope.tell(
+                    f"a score of {metric} is no share of anything, so it has no threshold; cut with `top:`, or filter "
+                    "(`where: [score >= 3]`)",
+                    *(*path, "threshold"),
+                )
 
 
 def check_positions(scope: Scope) -> None:
@@ -295,4 +329,13 @@ def _check_learn(scope: Scope, learn: Learn, path: Path) -> None:
         scope.tell(f"'{learn.becomes}' is the answer of {learn.fact} already", *path, "learn", "becomes")
 
 
-CHECKS = (check_addresses, check_positions, check_means, check_freezes, check_weights, check_vectors, check_sweeps)
+CHECKS = (
+    check_addresses,
+    check_thresholds,
+    check_positions,
+    check_means,
+    check_freezes,
+    check_weights,
+    check_vectors,
+    check_sweeps,
+)

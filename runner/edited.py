@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from runner.figures import cut_point
 from runner.members import Members
-from runner.plan import AskStage, Condition
+from runner.narrow import narrowed
+from runner.neurons import NoneLeft
+from runner.plan import AskStage, Axes, Condition
 from runner.resolve import Resolver
-from specs.language.results import EditedSet
+from specs.language.results import EditedSet, LeftOut
 
-__all__ = ["LISTED", "crowded", "edited_members", "edited_record", "shared_with_wrong"]
+__all__ = ["LISTED", "crowded", "drawable", "edited_members", "edited_record", "shared_with_wrong"]
 
 MOST = 64
 """Neurons of an owner that are written out with those of every draw."""
@@ -54,6 +57,29 @@ def edited_record(stage: AskStage, resolver: Resolver) -> dict[str, Any]:
         )
     n_neurons = {owner: edited.n for owner, edited in sets.items()}
     return {"neurons": neurons, "n_neurons": n_neurons, "random_neurons": random, "sets": sets}
+
+
+def drawable(stage: AskStage, resolver: Resolver) -> tuple[AskStage, list[LeftOut]]:
+    """Take random neurons out of a stage where a set leaves too few to draw as many from; say of which sets that is."""
+    found: dict[tuple[str, Axes], str] = {}
+    for owner in stage.owners:
+        for point in stage.points.get((owner, "random_neurons", 0), ()):
+            try:
+                for number in range(len(stage.spec.edit)):
+                    resolver.members(number, Condition(stage.name, "random_neurons", owner, 0, point))
+            except NoneLeft as error:
+                found[owner, point] = str(error)
+    if not found:
+        return stage, []
+    kept, _ = narrowed(stage, lambda row: row.condition != "random_neurons" or (row.edited, row.axes) not in found)
+    where = f"interventions.{stage.name}"
+    left_out = []
+    for (owner, point), why in found.items():
+        cut = [
+            f"{axis}={value:g}" if isinstance(value, float) else f"{axis}={value}" for axis, value in cut_point(point)
+        ]
+        left_out.append(LeftOut(what=" ".join(["random neurons beside", owner, *cut]), reason=why, where=where))
+    return kept, left_out
 
 
 def _written(members: Members) -> list[str]:

@@ -21,7 +21,7 @@ from runner.budget import (
     pass_bytes,
 )
 from runner.cache import StageCache, key
-from runner.families import family_of, shape_of, site_place
+from runner.families import family_of, shape_of, site_place, sites_of
 from runner.models import (
     Checkpoint,
     LoadedModel,
@@ -37,6 +37,7 @@ from runner.models import (
 from runner.plan import Plan
 from runner.program import Cost, Job, Limits, Mode, planned_cost
 from runner.run_types import Reporter
+from specs.language.errors import ModelError
 from specs.language.experiment import ModelSpec
 from specs.language.results import ModelFacts, SelfTest
 
@@ -158,11 +159,15 @@ class Machine:
         return None if self._engine is None else self._engine.most_bytes
 
     def widths(self) -> Mapping[tuple[str, int], int]:
-        """Give the number of neurons per layer, at the sites edits may name."""
+        """Give the number of neurons per layer, at every site that the family has; a single layer may lack one."""
         if not self._widths:
-            for site in SITE_NEEDED:
+            for site in dict.fromkeys((*SITE_NEEDED, *sites_of(self.family))):
                 for layer in range(self.shape.n_layers):
-                    self._widths[(site, layer)] = self.width(site, layer)
+                    try:
+                        self._widths[(site, layer)] = self.width(site, layer)
+                    except ModelError:
+                        if site in SITE_NEEDED:
+                            raise
         return self._widths
 
     def width(self, site: str, layer: int) -> int:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Known",
     "NeuronSets",
+    "NoneLeft",
     "Ownership",
     "axes_of_edit",
     "condition_axes",
@@ -556,12 +557,16 @@ def draw_random(
     return drawn
 
 
+class NoneLeft(RunError):
+    """A set that leaves too few neurons to draw as many from."""
+
+
 def draw_like(like: Members, avoid: Members, widths: Widths, seed: tuple[object, ...]) -> Members:
     """Draw a neuron for each of ``like``, in its site and layer and at its token, none in ``avoid``, none twice.
 
     Where a layer has too few left, the rest are drawn from the nearest layers of the same site. Many are taken from a
     shuffled order of each layer, which depends on ``seed`` and on the layer alone, so that a longer set keeps most of
-    what was drawn for a shorter. Raises RunError where the site has no more neurons.
+    what was drawn for a shorter. Raises NoneLeft where the site has no more neurons.
     """
     wanted = like.counts()
     taken = avoid.counts()
@@ -596,7 +601,7 @@ def draw_like(like: Members, avoid: Members, widths: Widths, seed: tuple[object,
             if not len(index):
                 break
         if len(index):
-            raise RunError(
+            raise NoneLeft(
                 f"there are no {len(like):,} further neurons like these: {site} has too few",
                 remedy="turn the control off (`controls: {random_neurons: 0}`), or take a smaller set",
             )

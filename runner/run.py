@@ -24,7 +24,7 @@ from runner.chosen import Chosen, dropped
 from runner.claims import evaluate
 from runner.compile import compile_ask, compile_plan, compile_rankings
 from runner.describe import edit_words, field_word, source_words
-from runner.edited import crowded, edited_members, edited_record, shared_with_wrong
+from runner.edited import crowded, drawable, edited_members, edited_record, shared_with_wrong
 from runner.figures import Figures, cut_point
 from runner.known import KnownTexts, counts_of, known_texts
 from runner.localization.record import layer_records, names_band, share_as_dominant, share_as_high, tie_warnings
@@ -270,6 +270,8 @@ def _ask(
     if stage.owners and stage.tuning is not None:
         stage, resolver, tuning, tried = tuned(machine, stage, binder, chosen, results, numbers, reporter)
         reason = "no owner has a question to tune on: no value was chosen"
+    stage, undrawn = drawable(stage, resolver)
+    results.left_out += undrawn
     if not stage.owners:
         results.interventions[stage.name] = not_applicable(experiment, stage, reason, tuning)
         if chosen.is_read(stage.name):

@@ -42,7 +42,8 @@ def saved_sets(experiment: Experiment, results: Results, model: SavedModel) -> d
     for ranking in results.rankings.values():
         if ranking.unit == "neuron":
             owners = {key: list(group.chosen) for key, group in ranking.groups.items()}
-            found[ranking.name] = SavedSet(name=ranking.name, position=ranking.position, model=model, owners=owners)
+            place = _position(experiment, ranking.name)
+            found[ranking.name] = SavedSet(name=ranking.name, position=place, model=model, owners=owners)
     for name, chosen in results.neurons.items():
         if name in experiment.neurons:
             owners = {owner: list(choice.neurons) for owner, choice in chosen.owners.items()}

@@ -374,9 +374,7 @@ class NeuronSets:
 
     def is_unknown(self, ref: NeuronsRef, owner: str) -> bool:
         """Say whether a set goes back to a ranking that an owner lacks, for the model knows too few of its prompts."""
-        return any(
-            (key or owner) in self.rankings[name].unknown for name, key in owners_of(self.experiment, ref).rankings
-        )
+        return any((key or owner) in self.rankings[name].unknown for name, key in _rankings(self.experiment, ref))
 
     def properties(self, ranking: str, group: str) -> Properties:
         """Give what a ranking says of every neuron, for one of its groups."""

@@ -388,6 +388,8 @@ def _described(job: Job, resolver: Resolve) -> Callable[[Sequence[int]], dict[st
                 source,
                 s.generate,
             )
+            if s.edits and len(s.ids) in map(len, s.edits):
+                parts = (*parts, "shares beginnings")  # other rows than before, and so other last bits
             onward = s.onward if s.generate else ()
             digest.update(repr((*parts, onward) if onward else parts).encode())
         return {

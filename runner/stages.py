@@ -388,10 +388,10 @@ def _described(job: Job, resolver: Resolve) -> Callable[[Sequence[int]], dict[st
                 source,
                 s.generate,
             )
+            more: list[object] = [s.onward] if s.generate and s.onward else []
             if s.edits and len(s.ids) in map(len, s.edits):
-                parts = (*parts, "shares beginnings")  # other rows than before, and so other last bits
-            onward = s.onward if s.generate else ()
-            digest.update(repr((*parts, onward) if onward else parts).encode())
+                more.append("shares beginnings")  # other rows than before, and so other last bits
+            digest.update(repr((*parts, *more)).encode())
         return {
             "stage": "question",
             "sequences": digest.hexdigest(),

@@ -26,6 +26,7 @@ from specs.language.references import (
     usual_role,
 )
 from specs.language.results import (
+    CellFigure,
     ClaimResult,
     InterventionResult,
     NeuronSetResult,
@@ -232,10 +233,23 @@ def look_up(path: str, results: Results) -> Observed:
     if block in results.analyses:
         figures = results.analyses[block].figures
         name = "/".join(parts)
+        cell = next((c for c in results.analyses[block].cells if f"{c.row}/{c.column}" == name), None)
+        if cell is not None:
+            return _of_cell(cell)
         if name in figures:
             return Observed(number=figures[name], words=_number(figures[name]))
         return Observed(reason=f"{block} has no figure '{name}'; it has {', '.join(figures) or 'none'}")
     return Observed(reason=f"'{block}' is not among the results of this run")
+
+
+def _of_cell(cell: CellFigure) -> Observed:
+    """Give a cell of a pivot with its interval, and of a drop both means."""
+    if cell.value is None:
+        return Observed(reason=f"{cell.row}/{cell.column} has no value: {cell.reason}")
+    spread = f" [{_number(cell.low)}, {_number(cell.high)}]" if cell.low is not None and cell.high is not None else ""
+    means = f" (from {_number(cell.clean)} to {_number(cell.edited)})" if cell.clean is not None else ""
+    prompts = f"{cell.n} prompt{'' if cell.n == 1 else 's'}"
+    return Observed(number=cell.value, words=f"{_number(cell.value)}{spread} over {prompts}{means}")
 
 
 def _is_path(value: str, results: Results) -> bool:

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 import synthetic_results
 
-from reports import charts, drawing
+from reports import charts, derived, drawing
 from reports.curves import Panel, panels
 from specs.language.results import Results, Summary
 
@@ -50,6 +50,33 @@ def test_every_chart_keeps_to_the_schema(panel: Panel) -> None:
         charts.layer_positions([mark], 28),
     ):
         chart.to_dict(validate=True)
+
+
+def test_every_chart_of_an_analysis_keeps_to_the_schema() -> None:
+    """Altair accepts what is drawn of rows and of sets over several sites."""
+    cell = {"line": "a", "column": "b", "value": -0.2, "text": "−0.20", "tip": ""}
+    step = {"step": "11-50", "value": 0.5, "series": "a", "tip": ""}
+    share = {"line": "clean: a", "kind": "right", "at": 0, "share": 1.0, "tip": ""}
+    for width in (derived.WIDTH + 160, charts.NARROW):
+        for chart in (
+            derived.heat([cell], ["a"], ["b"], domain=(-1, 1), titles=("edited", "asked"), width=width, both_ways=True),
+            derived.rising([step, step | {"series": "mean"}], ["11-50"], [("mean", "#c44e00")], width),
+            derived.departures([{"group": "a", "value": -0.5, "tip": ""}], "relative difference", width),
+            derived.shares([share], ["clean: a"], [("right", "#007a5a")], width),
+            derived.bars([("mlp.up", 0, 3), ("mlp.gate", 0, 4)], width=width),
+        ):
+            chart.to_dict(validate=True)
+
+
+def test_a_matrix_stands_without_its_texts_where_they_would_touch() -> None:
+    """Eight columns of five letters fit a desk and not a telephone."""
+    names = [f"relation number {n}" for n in range(8)]
+    cells = [{"line": a, "column": b, "value": 0.5, "text": "−0.50", "tip": ""} for a in names for b in names]
+    wide, narrow = (
+        drawing.specification(derived.heat(cells, names, names, domain=(-1, 1), width=width))["layer"]
+        for width in (derived.WIDTH + 160, charts.NARROW)
+    )
+    assert (len(wide), len(narrow)) == (2, 1)
 
 
 def test_a_sweep_holds_every_figure_once(panel: Panel) -> None:

@@ -245,9 +245,12 @@ def test_a_page_stays_below_three_megabytes(report: Report) -> None:
 
 def test_what_is_not_drawn_is_said(read: Read) -> None:
     """A run with more owners than a page can draw says how many it draws."""
-    text = read("many").text
+    page = read("many")
+    text = page.text
     assert "The first 8 of 12 owners are drawn" in text
     assert "10 of 13 are drawn" in text
+    heads = [e.text for e in page.elements if e.tag == "figcaption"]
+    assert "all owners" in heads, "the mean over owners is drawn, however many there are"
     assert "Person Number 11" in text
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from runner.claims import look_up
 from runner.sentence import answer
 from specs.language.groups import ranking_of_groups, together
-from specs.language.results import InterventionResult, Results
+from specs.language.results import CellFigure, InterventionResult, Results
 from tests.runner.relation_study import DRAWS, QUESTIONS, RELATIONS, SLICES, TOPS, rows, spec, study
 
 
@@ -107,3 +108,22 @@ def test_where_the_clean_model_is_never_right_nothing_can_be_lost(results: Resul
     assert text.startswith(
         "The clean model has accuracy@2 0 on the 120 questions of its 6 relations, so nothing can be lost"
     )
+
+
+def test_a_claim_on_a_drop_has_its_interval_and_both_means(results: Results) -> None:
+    cell = next(c for c in results.analyses["drops"].cells if c.row == c.column == "person_mother")
+    found = look_up("drops/person_mother/person_mother", results)
+    assert found.number == cell.value and cell.clean is not None and cell.edited is not None
+    assert found.words == (
+        f"{cell.value:.4g} [{cell.low:.4g}, {cell.high:.4g}] over 20 prompts "
+        f"(from {cell.clean:.4g} to {cell.edited:.4g})"
+    )
+    assert look_up("drops/same", results).number == results.analyses["drops"].figures["same"]
+
+
+def test_a_claim_on_an_undefined_drop_is_not_applicable(results: Results) -> None:
+    drops = results.analyses["drops"]
+    empty = CellFigure(row="a", column="b", n=20, clean=0.0, edited=0.0, reason="the clean model answers none")
+    other = drops.model_copy(update={"cells": [*drops.cells, empty]})
+    found = look_up("drops/a/b", results.model_copy(update={"analyses": {"drops": other}}))
+    assert found.number is None and found.reason == "a/b has no value: the clean model answers none"

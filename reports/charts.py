@@ -324,7 +324,7 @@ def figures(results: Results) -> dict[str, bytes]:
 def _figures(results: Results) -> dict[str, bytes]:
     drawn: dict[str, bytes] = {}
     for name, ranking in results.rankings.items():
-        rows = strip_rows(results, name)[:MOST_OWNERS]
+        rows = [] if ranking.by_precision else strip_rows(results, name)[:MOST_OWNERS]
         if rows:
             drawn[f"cells_{name}"] = to_png(strips(rows, WIDE, f"{name}: {ranking.metric}"))
     for name, result in results.interventions.items():

@@ -27,7 +27,14 @@ from runner.describe import edit_words, field_word, source_words
 from runner.edited import crowded, drawable, edited_members, edited_record, shared_with_wrong
 from runner.figures import Figures, cut_point
 from runner.known import KnownTexts, counts_of, known_texts
-from runner.localization.record import layer_records, names_band, share_as_dominant, share_as_high, tie_warnings
+from runner.localization.record import (
+    layer_records,
+    names_band,
+    profile_of,
+    share_as_dominant,
+    share_as_high,
+    tie_warnings,
+)
 from runner.majority import majority_answers
 from runner.model import Machine
 from runner.narrow import narrowed
@@ -52,7 +59,7 @@ from specs.language.conditions import text as condition_text
 from specs.language.dump import to_yaml
 from specs.language.errors import RunError, RunSpecError
 from specs.language.experiment import Condition as KnownRule
-from specs.language.experiment import Experiment, Localize
+from specs.language.experiment import Experiment, Localize, Negatives
 from specs.language.facts import PromptText, known_of, prompt_set
 from specs.language.load import Cell, Loaded
 from specs.language.results import (
@@ -629,6 +636,7 @@ def ranking_result(stage: LocalizeStage, data: Any) -> Ranking:
             neurons=listed,
             chosen=[n.address for n in listed[: data.top]] if data.of_layers else list(map(str, data.chosen(owner))),
             precision=group.precision,
+            profile=profile_of(data, owner) if data.by_precision else {},
             values={
                 str(data.address(data.layers.index(layer) * width + column, width)): values
                 for (layer, column), values in group.values.items()
@@ -652,10 +660,11 @@ def ranking_result(stage: LocalizeStage, data: Any) -> Ranking:
         metric=spec.metric,
         site=", ".join(data.columns.sites),
         widths={} if data.of_layers else dict(zip(data.columns.sites, data.columns.widths, strict=True)),
+        ranked_layers=list(data.layers) if data.by_precision else [],
         position=position_words(spec),
         by=[str(c) for c in (spec.by or [])],
         prompts=spec.prompts or "attributes",
-        against=spec.against if isinstance(spec.against, str) else None,
+        against=against_words(spec),
         n_baseline=data.n_baseline,
         groups=groups,
         shared_winners={} if data.of_layers or data.by_precision else shared,
@@ -671,6 +680,13 @@ def ranking_result(stage: LocalizeStage, data: Any) -> Ranking:
             for address, owners in shared.items()
         ],
     )
+
+
+def against_words(spec: Localize) -> str | None:
+    """Say what a ranking compares with."""
+    if isinstance(spec.against, Negatives):
+        return f"others, {spec.against.others} for each prompt"
+    return spec.against if isinstance(spec.against, str) else None
 
 
 def position_words(spec: Localize) -> str:

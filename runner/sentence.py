@@ -27,6 +27,7 @@ from specs.language.results import (
     Effect,
     InterventionResult,
     NeuronSetResult,
+    PrecisionFigures,
     Ranking,
     RankingGroup,
     Results,
@@ -200,6 +201,8 @@ def _cell(results: Results, group: RankingGroup) -> str:
             f"{best.score:.1f} times as steady as for made-up names"
             + ("" if group.random_names is None else f", and {group.random_names:.0%} of those have a layer as steady")
         )
+    if group.precision is not None:
+        return _told_apart(group, group.precision)
     if ranking.metric == "random":
         return f"{best.address} was drawn at random for {group.label}"
     rivals = [key for key in ranking.shared_winners.get(best.address, []) if key != group.key]
@@ -214,6 +217,16 @@ def _cell(results: Results, group: RankingGroup) -> str:
         return f"no neuron stands out for {group.label} ({figure})"
     how = "stands out" if best.dominance >= CLEARLY else "stands out weakly"
     return f"{best.address} {how} for {group.label} (dominance {best.dominance:.1f})"
+
+
+def _told_apart(group: RankingGroup, figures: PrecisionFigures) -> str:
+    """Say how well the neurons of a set tell an owner's prompts from others', beside shuffled labels."""
+    first, last = figures.precision[0], figures.precision[-1]
+    between = f"{first:.2f}" if f"{first:.2f}" == f"{last:.2f}" else f"{first:.2f} to {last:.2f}"
+    null = max((draw.precision[0] for draw in figures.shuffled), default=None)
+    beside = f"base rate {figures.base_rate:.2f}" if null is None else f"shuffled labels reach {null:.2f}"
+    what = "the best neuron tells" if group.size == 1 else f"the {group.size:,} best neurons tell"
+    return f"{what} the prompts of {group.label} from others' with average precision {between} ({beside})"
 
 
 def _chosen(chosen: NeuronSetResult) -> str:

@@ -93,6 +93,9 @@ def _warnings(results: Results) -> Iterable[str]:
 
 def _print_cells(console: Console, ranking: Ranking) -> None:
     rows = []
+    if ranking.by_precision:
+        _print_precision(console, ranking)
+        return
     for group in ranking.groups.values():
         best = group.neurons[0]
         dominance = "" if best.dominance is None else f"{best.dominance:.1f}"
@@ -100,6 +103,33 @@ def _print_cells(console: Console, ranking: Ranking) -> None:
     title = f"{ranking.name}: {ranking.metric} at {ranking.position}"
     console.print()
     print_rows(console, ["who", ranking.unit, "dominance", "mean"], rows[:MOST_ROWS], title=title)
+    if len(rows) > MOST_ROWS:
+        console.print(f"and {len(rows) - MOST_ROWS} more, in the report", style="dim")
+
+
+def _print_precision(console: Console, ranking: Ranking) -> None:
+    """Print of each set its size and its average precision at the first and the last rank, beside shuffled labels."""
+    rows = []
+    for group in ranking.groups.values():
+        figures = group.precision
+        if figures is None:
+            continue
+        null = figures.shuffled
+        first = max((draw.precision[0] for draw in null), default=None)
+        last = max((draw.precision[-1] for draw in null), default=None)
+        rows.append(
+            [
+                group.label,
+                f"{group.size:,}",
+                *(f"{figures.precision[k]:.3f}" for k in (0, -1)),
+                *("" if value is None else f"{value:.3f}" for value in (first, last)),
+                f"{figures.base_rate:.2f}",
+            ]
+        )
+    title = f"{ranking.name}: average precision of {ranking.site}, {ranking.position}"
+    console.print()
+    headers = ["who", "set", "first", "last", "shuffled: first", "last", "base rate"]
+    print_rows(console, headers, rows[:MOST_ROWS], title=title)
     if len(rows) > MOST_ROWS:
         console.print(f"and {len(rows) - MOST_ROWS} more, in the report", style="dim")
 

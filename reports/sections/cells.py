@@ -53,7 +53,7 @@ class RankingView:
 
 def build(results: Results) -> Section | None:
     """Show for every owner the winner, its dominance, its value on every prompt, and where the best lie."""
-    rankings = [r for r in results.rankings.values() if r.unit == "neuron"]
+    rankings = [r for r in results.rankings.values() if r.unit == "neuron" and not r.by_precision]
     if not rankings and results.rankings:
         return None
     return Section("cells", "Cells", {"rankings": [_ranking(results, r) for r in rankings]})
@@ -67,7 +67,7 @@ def _ranking(results: Results, ranking: Ranking) -> RankingView:
     rows = charts.strip_rows(results, ranking.name)
     return RankingView(
         ranking.name,
-        _how(ranking),
+        how_ranked(ranking),
         [_row(w) for w in winners],
         bool(judged) and not any(judged),
         _random_names(ranking, winners),
@@ -78,7 +78,8 @@ def _ranking(results: Results, ranking: Ranking) -> RankingView:
     )
 
 
-def _how(ranking: Ranking) -> str:
+def how_ranked(ranking: Ranking) -> str:
+    """Say in words how a ranking was made."""
     by = f"one ranking for each {' and '.join(ranking.by)}" if ranking.by else "one ranking over all"
     if ranking.objective:
         by = f"objective {ranking.objective}; {by}"

@@ -10,7 +10,7 @@ from runner.localization.layers import COSINE_FLOOR, NameBaseline
 from runner.localization.ranking import Arrays, RankingData
 from specs.language.results import LayerFigure, RandomName, RankedNeuron
 
-__all__ = ["layer_records", "names_band", "share_as_dominant", "share_as_high", "tie_warnings"]
+__all__ = ["layer_records", "names_band", "profile_of", "share_as_dominant", "share_as_high", "tie_warnings"]
 
 
 def layer_records(data: RankingData, arrays: Arrays) -> list[LayerFigure]:
@@ -46,6 +46,15 @@ def _of_names(names: NameBaseline) -> np.ndarray:
     """Give the score of every single made-up name and layer, ``[n_names, n_layers]``."""
     scores: np.ndarray = names.stability.astype(np.float64) / names.usual()
     return scores
+
+
+def profile_of(data: RankingData, owner: str) -> dict[str, list[int]]:
+    """Count the neurons of an owner's set in each ranked layer, site by site."""
+    counts = {site: [0] * len(data.layers) for site in data.columns.sites}
+    row = {layer: k for k, layer in enumerate(data.layers)}
+    for address in data.chosen(owner):
+        counts[address.site][row[address.layer]] += 1
+    return counts
 
 
 def tie_warnings(data: RankingData) -> list[str]:

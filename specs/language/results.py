@@ -240,6 +240,8 @@ class RankingGroup(Record):
     """How many neurons the set holds, where not all are listed."""
     precision: PrecisionFigures | None = None
     """Where neurons are ranked by average precision: how it falls with the rank, and what shuffled labels reach."""
+    profile: dict[str, list[int]] = Field(default_factory=dict)
+    """Site: how many neurons of such a set lie in each layer that was ranked; empty for other rankings."""
     values: dict[str, list[float]] = Field(default_factory=dict)
     """Address: its activation on every prompt of the group, in the order of ``prompts``."""
     prompts: list[str] = Field(default_factory=list)
@@ -264,6 +266,8 @@ class Ranking(Record):
     widths: dict[str, int] = Field(default_factory=dict)
     """Site: number of its neurons in every layer, in the order in which a row of the ranking file holds them; empty
     where whole layers are ranked."""
+    ranked_layers: list[int] = Field(default_factory=list)
+    """The layers that were ranked, where neurons are ranked by average precision."""
     position: str
     by: list[str]
     prompts: str

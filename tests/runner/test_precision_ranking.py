@@ -17,11 +17,14 @@ from runner.bind import Binder
 from runner.compile import compile_plan
 from runner.execute import Engine, Outcome
 from runner.families import family_of, site_place
+from runner.localization.columns import Columns
 from runner.localization.contrast import contrasts
 from runner.localization.localize import columns_of, require_prompts
 from runner.localization.rank_precision import rank_by_precision, ranks_shown
-from runner.localization.ranking import GroupData
+from runner.localization.ranking import GroupData, RankingData
+from runner.localization.record import tie_warnings
 from runner.plan import LocalizeStage
+from runner.store import load as load_results
 from specs.language.errors import RunError, SpecError
 from specs.language.load import load
 from tests.capture import capture
@@ -326,7 +329,45 @@ def test_a_second_run_runs_nothing(command: Callable[..., Answer], workplace: Pa
     assert tokens(run("--set", "seed=1")) > 0  # other labels are other numbers
     group = first["rankings"]["relation"]["groups"]["wife"]
     assert group["precision"]["n_positive"] == 9 and len(group["precision"]["shuffled"]) == 1
+    assert sum(map(sum, group["profile"].values())) == len(group["chosen"]) == 20
+    assert len(group["neurons"]) == 20 and group["neurons"][0]["dominance"] is None
     assert any("there are fewer prompts of others" in text for text in first["rankings"]["relation"]["warnings"])
+    assert "he 20 best neurons tell the prompts of wife from others' with average precision" in first["answer"]
+
+
+def test_the_report_shows_precision_by_rank_beside_shuffled_labels(
+    command: Callable[..., Answer], workplace: Path, tiny_checkpoint: Path
+) -> None:
+    body = RANKING.replace("SITES", ", site: [mlp.gate, mlp.out], controls: {shuffled_labels: 2}")
+    spec = workplace / "spec.yaml"
+    spec.write_text(spec_text(body, model=str(tiny_checkpoint)), encoding="utf-8")
+    answer = command(spec, "--no-track")
+    assert answer.code == 0 and "shuffled: first" in answer.out
+    (page,) = (workplace / "runs").rglob("report.html")
+    results = load_results(page.parent)
+    text = page.read_text(encoding="utf-8")
+    assert "Neurons that tell prompts apart" in text and 'id="cells"' not in text
+    for group in results.rankings["relation"].groups.values():
+        figures = group.precision
+        assert figures is not None and len(figures.shuffled) == 2
+        for precision in (figures.precision[0], figures.precision[-1]):
+            assert f"{precision:.3f}" in text
+        null = sorted(f"{draw.precision[-1]:.3f}" for draw in figures.shuffled)
+        assert (null[0] if null[0] == null[1] else f"{null[0]} to {null[1]}") in text
+
+
+def test_a_set_that_ends_among_equals_is_said(staged: Staged, tmp_path: Path) -> None:
+    model = model_of("opt")
+    stage = staged(RANKING.replace("SITES", ", position: first").replace("top: 20", "top: 1"))
+    found, _ = ranked(model, stage, tmp_path)
+    data = RankingData("relation", "average_precision", Columns(("mlp.neurons",), (48,)), stage.layers, 1, found)
+    for group in found.values():
+        assert group.precision is not None
+        best = group.score.max()
+        assert group.precision.tied == int((group.score == best).sum()) and group.precision.tied_within == 1
+    tied = [group for group in found.values() if group.precision is not None and group.precision.tied > 1]
+    assert tied, "a first token that only one relation has makes many neurons perfect"
+    assert "end among neurons of equal average precision" in tie_warnings(data)[0]
 
 
 @pytest.mark.parametrize(

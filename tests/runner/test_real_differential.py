@@ -12,16 +12,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import average_precision_score
 
 from runner.bind import Binder
 from runner.compile import compile_plan
-from runner.localization.localize import localize
+from runner.localization.localize import columns_of, localize
+from runner.localization.rank_precision import rank_by_precision
 from runner.model import Machine
 from runner.plan import LocalizeStage
 from runner.program import Job
 from runner.resolve import Resolver
 from runner.terminal import Quiet
 from specs.language.load import load
+from tests.capture import capture
 from tests.oracle import Edit, run_alone
 
 SPEC = Path(__file__).parents[2] / "specs" / "trump.yaml"
@@ -119,3 +122,48 @@ def test_every_edited_probability_equals_a_plain_hook(bench, name):
     assert worst["one by one"] < LIMIT
     assert worst["packed"] < LIMIT
     assert worst["packing"] < PACKING
+
+
+RELATIONS = """\
+version: 1
+name: relations
+model: {id: smollm2-135m, dtype: float32}
+entities: {france: France, japan: Japan, italy: Italy, germany: Germany, spain: Spain, egypt: Egypt, china: China,
+  canada: Canada, brazil: Brazil}
+relations:
+  capital: {prompt: "The capital of {{ entity }} is", answers: ANY}
+  language: {prompt: "The language of {{ entity }} is", answers: ANY}
+localize: {relation: {metric: average_precision, top: 100, site: [mlp.gate, mlp.out, attn.k]}}
+"""
+
+
+@pytest.mark.real
+def test_average_precision_of_real_activations_is_scikit_learns(tmp_path):
+    """Prompts that differ in one word, so that scores are spread; neurons whose order hangs on 1e-4 are left out."""
+    path = tmp_path / "spec.yaml"
+    names = ("france", "japan", "italy", "germany", "spain", "egypt", "china", "canada", "brazil")
+    path.write_text(RELATIONS.replace("ANY", f"{{{', '.join(f'{name}: a' for name in names)}}}"))
+    experiment = load(path).cells[0].experiment
+    machine = Machine(experiment.model, Quiet())
+    (stage,) = compile_plan(experiment, Binder(machine.tokenizer), machine.shape.n_layers).localize
+    engine = machine.engine(Quiet())
+    columns = columns_of(stage, machine.width)
+    found, _ = rank_by_precision(engine, stage, list(stage.groups), columns, tmp_path)
+    places = [engine.place(site, layer) for layer in stage.layers for site in stage.job.sites]
+    rows = []
+    for sequence in stage.job.sequences:
+        seen = capture(engine.model, places, input_ids=torch.tensor([sequence.ids]))
+        mean = {key: values[list(sequence.read)].double().mean(dim=0) for key, values in seen.values.items()}
+        rows.append(torch.stack([torch.cat([mean[site, k] for site in stage.job.sites]) for k in stage.layers]).numpy())
+    values = np.stack(rows)
+    gaps = np.diff(np.sort(values, axis=0), axis=0) / np.abs(values).max(axis=0)
+    sure = ~(gaps < 1e-4).any(axis=0)
+    assert sure.mean() > 0.9
+    random = np.random.default_rng(0)
+    checked = random.choice(np.flatnonzero(sure), 3000, replace=False)
+    for owner, own in stage.groups.items():
+        negatives = stage.contrasts[owner].negatives
+        told = values.reshape(len(values), -1)[[*own, *negatives]]
+        labels = [1] * len(own) + [0] * len(negatives)
+        wanted = [average_precision_score(labels, told[:, k]) for k in checked]
+        np.testing.assert_allclose(found[owner].score.reshape(-1)[checked], wanted, atol=1e-6, rtol=0)

@@ -9,7 +9,7 @@ from runner.bind import BoundPrompt
 from runner.execute import Outcome
 from runner.measures import measured, text_lengths
 from runner.observe import AnswerScore, Asked, Observation, Row
-from runner.plan import AskStage, PlannedRow
+from runner.plan import AnswerSlot, AskStage, PlannedRow
 from runner.plan import Reading as PlannedReading
 from runner.tree import common_prefix
 from specs.language.conditions import holds
@@ -112,21 +112,21 @@ def observation_of(
     lengths: frozenset[int] = frozenset(),
 ) -> Observation:
     """Read what the model did on a question out of the scores of its job. ``lengths``: of texts that are wanted."""
-    answers = []
-    finite = True
     given = len(question.text.given or "")
-    for slot in reading.answers:
-        finite = finite and outcome.finite[slot.sequence]
-        answers.append(
-            AnswerScore(
-                slot.text[given:],
-                tuple(min(0.0, float(v)) for v in outcome.logps[slot.sequence][slot.start : slot.stop])
-                if outcome.finite[slot.sequence]
-                else (0.0,) * (slot.stop - slot.start),
-                tuple(max(1, int(v)) for v in outcome.ranks[slot.sequence][slot.start : slot.stop]),
-                shared.get((question.text.relation, question.text.language, slot.text), 0),
-            )
+
+    def scored(slot: AnswerSlot) -> AnswerScore:
+        good = outcome.finite[slot.sequence]
+        return AnswerScore(
+            slot.text[given:],
+            tuple(min(0.0, float(v)) for v in outcome.logps[slot.sequence][slot.start : slot.stop])
+            if good
+            else (0.0,) * (slot.stop - slot.start),
+            tuple(max(1, int(v)) for v in outcome.ranks[slot.sequence][slot.start : slot.stop]),
+            shared.get((question.text.relation, question.text.language, slot.text), 0),
         )
+
+    answers, rivals = ([scored(slot) for slot in slots] for slots in (reading.answers, reading.rivals))
+    finite = all(outcome.finite[slot.sequence] for slot in (*reading.answers, *reading.rivals))
     tokens = None
     if reading.tokens is not None:
         own = reading.tokens
@@ -134,13 +134,14 @@ def observation_of(
         tokens = tuple(min(0.0, float(v)) for v in outcome.logps[own.sequence][own.start : own.stop])
     generated = None if reading.text is None else outcome.generated.get(reading.text)
     if generated is None:
-        return Observation(tuple(answers), finite=finite, tokens=tokens)
+        return Observation(tuple(answers), finite=finite, rivals=tuple(rivals), tokens=tokens)
     return Observation(
         tuple(answers),
         generated,
         decode(tokenizer, generated),
         finite,
         {n: decode(tokenizer, generated[:n]) for n in lengths},
+        tuple(rivals),
         tokens,
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from runner.bind import Binder, BoundPrompt, Unbound
+from runner.bind import Binder, BoundAnswer, BoundPrompt, Unbound
 from runner.filters import reads_of
 from runner.known import KnownTexts, plan_known
 from runner.localization.contrast import Contrast, contrasts
@@ -28,6 +28,7 @@ from runner.program import Job, TokenSequence
 from runner.sources import (
     from_twins,
     is_placeholders,
+    rivals_of,
     source_key,
     source_of,
     takes_its_own,
@@ -421,7 +422,7 @@ def _ask_stage(
 
     asked = list(dict.fromkeys(text for set_name in spec.ask for text in prompt_set(experiment, set_name)))
     needs_unknown = any(m.startswith("knowledge_score") for m in spec.measure)
-    needs_tokens = "tokens" in needs(spec.measure)
+    needs_tokens, needs_rivals = "tokens" in needs(spec.measure), "rivals" in needs(spec.measure)
     n_text = generated_tokens(spec.measure)
     strangers = placeholder_names(experiment, spec.unknown)
     placeholders = placeholder_names(experiment, spec.placeholder) if spec.placeholder else ()
@@ -480,18 +481,24 @@ def _ask_stage(
                 onward=onward,
             )
 
-        slots = []
         last = len(prompt.ids) - 1
-        for answer in answers.answers:
-            i = add(prompt.ids + answer.tokens[:-1])
-            start, stop = builder.score(i, [(last + k, token) for k, token in enumerate(answer.tokens)])
-            slots.append(AnswerSlot(answer.text, i, start, stop))
+
+        def slots_of(answers: Sequence[BoundAnswer]) -> tuple[AnswerSlot, ...]:
+            found = []
+            for answer in answers:
+                i = add(prompt.ids + answer.tokens[:-1])
+                start, stop = builder.score(i, [(last + k, token) for k, token in enumerate(answer.tokens)])
+                found.append(AnswerSlot(answer.text, i, start, stop))
+            return tuple(found)
+
+        slots = slots_of(answers.answers)
+        rivals = slots_of(rivals_of(answers, from_twin, binder)) if needs_rivals else ()
         tokens = None
         if needs_tokens and not answers.answers:
             i = add(prompt.ids)
             after = range(prompt.first + 1, len(prompt.ids))
             tokens = AnswerSlot(prompt.text.text, i, *builder.score(i, [(p - 1, prompt.ids[p]) for p in after]))
-        return Reading(tuple(slots), add(prompt.ids, generate=n_text) if text and n_text else None, tokens)
+        return Reading(slots, add(prompt.ids, generate=n_text) if text and n_text else None, tokens, rivals)
 
     def why_not(text: PromptText) -> LeftOut | None:
         """Say why a prompt without answers is of no use here, and note it."""

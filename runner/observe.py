@@ -53,6 +53,8 @@ class Observation:
     """False when a value of the forward pass was NaN or infinite: nothing else here may then be used."""
     shorter: Mapping[int, str] = field(default_factory=dict)
     """Text of the first n generated tokens, where a measure asks for fewer than were generated."""
+    rivals: tuple[AnswerScore, ...] = ()
+    """The answers of the prompt's patch twin, behind the same prompt."""
     tokens: tuple[float, ...] | None = None
     """Of a prompt without answers: log probability in nats of each of its tokens after the first."""
 

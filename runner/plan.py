@@ -59,6 +59,8 @@ class Reading:
     answers: tuple[AnswerSlot, ...]
     text: int | None = None
     tokens: AnswerSlot | None = None
+    rivals: tuple[AnswerSlot, ...] = ()
+    """Of the answers of the patch twin, behind this prompt."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runner.bind import Binder, BoundPrompt, Unbound
+from runner.bind import Binder, BoundAnswer, BoundPrompt, Unbound
 from runner.plan import MeanStage
 from runner.program import Job, Stored, TokenSequence
 from specs.language.errors import RunError
@@ -31,6 +31,7 @@ __all__ = [
     "is_placeholders",
     "keys_of",
     "reading_at",
+    "rivals_of",
     "source_key",
     "source_of",
     "stored_values",
@@ -113,7 +114,7 @@ def without_twin(prompt: BoundPrompt, words: Mapping[str, bool], binder: Binder)
         return f'its patch twin "{twin.text.text}" cannot be run: {twin.reason}'
     for word, own in words.items():
         try:
-            here, there = len(prompt.positions(word)), len(twin.positions(word))
+            here, there = len(prompt.acting(word)), len(twin.acting(word))
         except ValueError as error:
             return f"its patch twin: {error}"
         if here != there:
@@ -123,6 +124,22 @@ def without_twin(prompt: BoundPrompt, words: Mapping[str, bool], binder: Binder)
         if word == "all" and not own and long is not None:
             return f"the answer '{long}' is several tokens, and values over all patch twins are of the prompt's tokens"
     return None
+
+
+def rivals_of(question: BoundPrompt, words: Mapping[str, bool], binder: Binder) -> tuple[BoundAnswer, ...]:
+    """Give the answers of a question's patch twin as they would stand behind the question; none that cannot.
+
+    ``words``: as :func:`twin_words` gives them; behind a prompt there are no values over all twins.
+    """
+    twin = question.text.twin
+    if twin is None or not twin.answers:
+        return ()
+    bound = binder.bind(replace(question.text, answers=twin.answers))
+    if isinstance(bound, Unbound) or bound.ids != question.ids:
+        return ()
+    if words.get("all", True) is False and any(len(answer.tokens) > 1 for answer in bound.answers):
+        return ()
+    return bound.answers
 
 
 def source_key(prompt: BoundPrompt, words: Mapping[str, bool], beyond: tuple[int, ...] = ()) -> str:
@@ -244,7 +261,7 @@ class _Planner:
                     self._read_tokens(twin, key, word, beyond)
             return
         by_text = {twin.text.text: twin for twin, _ in twins.values()}
-        counts = {text: [len(twin.positions(word)) for word in self.words] for text, twin in by_text.items()}
+        counts = {text: [len(twin.acting(word)) for word in self.words] for text, twin in by_text.items()}
         if self.kind == "sample":
             for key, (twin, _) in twins.items():
                 like = [text for text, count in counts.items() if count == counts[twin.text.text]]
@@ -261,7 +278,7 @@ class _Planner:
     def _read_tokens(self, prompt: BoundPrompt, key: str, word: str, beyond: tuple[int, ...] = ()) -> None:
         """Read a prompt, with an answer behind it, at each token that a word means, one by one."""
         ids = prompt.ids + beyond
-        positions = prompt.positions(word)
+        positions = prompt.acting(word)  # where edits act: at `all` a beginning-of-text token, too
         if word == "all":
             positions += tuple(range(len(prompt.ids), len(ids)))
         at_position = self.reads.setdefault(ids[: max(positions) + 1], {})

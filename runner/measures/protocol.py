@@ -8,7 +8,7 @@ from runner.observe import Row
 
 __all__ = ["HAS_ANSWERS", "INAPPLICABLE", "NO_ANSWER", "Input", "Measure", "NumberRule", "Value"]
 
-Input = Literal["answers", "tokens", "clean", "unknown", "generated", "logits"]
+Input = Literal["answers", "rivals", "tokens", "clean", "unknown", "generated", "logits"]
 """What a measure reads of a row; the plan computes nothing that no measure needs."""
 NumberRule = Literal["none", "optional", "required"]
 Value = tuple[float | str | None, str]

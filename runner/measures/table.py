@@ -13,6 +13,7 @@ from runner.measures.answer_rank import AnswerRank
 from runner.measures.knowledge_loss import KnowledgeLoss
 from runner.measures.knowledge_loss_clipped import KnowledgeLossClipped
 from runner.measures.knowledge_score import KnowledgeScore
+from runner.measures.logit_difference import LogitDifference
 from runner.measures.pass_at import PassAt
 from runner.measures.perplexity import Perplexity, RelativePerplexity
 from runner.measures.protocol import Input, Measure
@@ -35,6 +36,7 @@ MEASURES: Mapping[str, Measure] = {
         AnswerRank(),
         PassAt(),
         Accuracy(),
+        LogitDifference(),
         Perplexity(),
         RelativePerplexity(),
         Text(),
@@ -42,7 +44,6 @@ MEASURES: Mapping[str, Measure] = {
 }
 NOT_BUILT: Mapping[str, str] = {
     "accuracy_drop": "it is a ratio of two means, not a property of a question",
-    "logit_difference": "it needs the patch twin's answer",
     "faithfulness": "it needs the patch twin",
     "kl": "it needs the whole distribution",
 }

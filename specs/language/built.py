@@ -59,6 +59,7 @@ MEASURES = frozenset(
         "knowledge_score",
         "knowledge_loss",
         "knowledge_loss_clipped",
+        "logit_difference",
         "answer_rank",
         "pass",
         "accuracy",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,16 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from runner.ask import rows_of
 from runner.bind import Binder, BoundPrompt
+from runner.compile import compile_plan
 from runner.program import Mode
 from runner.sources import without_twin
 from specs.language.facts import PromptText
+from specs.language.load import load
+from tests.checkpoint import tiny_tokenizer
 from tests.oracle import Edit, run_alone
+from tests.runner.conftest import SPEC
 from tests.runner.test_values import (
     LAYER,
     N_LAYERS,
@@ -219,3 +225,60 @@ def test_a_prompt_without_a_twin_that_can_be_run_says_why(tiny: tuple[Any, Any])
     assert why(PromptText(""), "last") == 'its patch twin "" cannot be run: the tokenizer makes no tokens of this text'
     assert why(PromptText("The"), "1") == "its patch twin: position 1 is outside a prompt of 1 tokens"
     assert why(PromptText("The"), "last") is None
+
+
+def test_the_logit_difference_is_that_of_plain_logits(ran: Run) -> None:
+    """Of answers of one token: their logits under the edit, one minus the other; of several, whole answers."""
+    done = ran(
+        "edit: {set: {times: 3, of: patch}, neurons: L1.N3, position: last}\n    controls: none",
+        sets="  pairs:\n    pairs:" + PAIRS.rstrip().replace("\n", "\n    ") + "\n",
+        ask="pairs",
+        measures="[answer_probability, logit_difference]",
+    )
+    rows = rows_of(done.stage, done.outcome, done.tokenizer, None)
+    assert len(rows) == 6
+    seen = 0
+    for row, planned in zip(rows, done.stage.rows, strict=True):
+        ids = ids_of(done.tokenizer, planned.prompt.text.text)
+        edits = []
+        if planned.condition == "edit":
+            value = 3 * float(values_of(done, twin_of(planned))[LAYER][-1][3])
+            edits = [Edit(LAYER, 3, "set", value, len(ids) - 1)]
+        twin = planned.prompt.text.twin
+        assert twin is not None
+
+        def whole(text: str, ids: list[int] = ids, edits: list[Edit] = edits) -> float:
+            tokens = ids_of(done.tokenizer, " " + text)[-len(text.split()) :]
+            _, logps = run_alone(done.model, [*ids, *tokens[:-1]], edits)
+            return sum(float(logps[len(ids) - 1 + k, t]) for k, t in enumerate(tokens))
+
+        wanted = whole(planned.question.text.answers[0]) - whole(twin.answers[0])
+        assert row.values["logit_difference"] == pytest.approx(wanted, abs=2e-4) and abs(wanted) > 1e-3
+        seen += planned.condition == "edit"
+    assert seen == 3
+
+
+def test_where_a_text_begins_with_a_special_token_it_is_paired_too(tmp_path: Path) -> None:
+    """An edit at `all` acts on it: the k-th token that is edited takes from the k-th token of the twin."""
+    text = SPEC.replace("{MODEL}", "smollm2-135m")
+    pair = "{clean: The wife, patch: The home, answer: Melania, patch_answer: Florida}"
+    text = text.replace("prompts:\n", f"prompts:\n  pairs: {{pairs: [{pair}]}}\n", 1)
+    text = text[: text.index("interventions:")] + (
+        "interventions:\n  x: {ask: pairs, measure: answer_probability, controls: none,\n"
+        "    edit: {set: patch, neurons: L1.N3, position: all}}\n"
+    )
+    path = tmp_path / "spec.yaml"
+    path.write_text(text, encoding="utf-8")
+    (stage,) = compile_plan(load(path).cells[0].experiment, Binder(tiny_tokenizer("bytes", bos=True)), N_LAYERS).ask
+    (values,) = stage.means
+    checked = 0
+    for sequence in stage.job.sequences:
+        if sequence.condition is None:
+            continue
+        (at,) = sequence.edits
+        assert at == tuple(range(len(sequence.ids)))
+        for number, position in enumerate(at):
+            places = [place for place, keys in values.members.items() if (sequence.source, "all", number) in keys]
+            assert [p for _, p in places] == [position], "one place, and the same as in the prompt"
+            checked += 1
+    assert checked

@@ -70,11 +70,19 @@ def tiny(tiny_checkpoint: Path) -> tuple[Any, Any]:
 def ran(tmp_path: Path, tiny: tuple[Any, Any], tiny_checkpoint: Path) -> Run:
     """Run an intervention ``x`` written in YAML, of which the ranking's best neurons are known."""
 
-    def run(body: str, *, mode: Mode = "trees", more: str = "", sets: str = "", ask: str = "questions") -> Ran:
+    def run(
+        body: str,
+        *,
+        mode: Mode = "trees",
+        more: str = "",
+        sets: str = "",
+        ask: str = "questions",
+        measures: str = "answer_probability",
+    ) -> Ran:
         text = SPEC.replace("{MODEL}", str(tiny_checkpoint)).replace("prompts:\n", f"prompts:\n{sets}", 1)
         unknown = "" if "unknown:" in body else "    unknown: nobody\n"
         text = text[: text.index("interventions:")] + f"interventions:\n  x:\n    ask: {ask}\n{unknown}"
-        text += f"    measure: answer_probability\n    {body}\n{more}"
+        text += f"    measure: {measures}\n    {body}\n{more}"
         path = tmp_path / "spec.yaml"
         path.write_text(text, encoding="utf-8")
         experiment = load(path).cells[0].experiment

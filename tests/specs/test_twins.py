@@ -178,3 +178,10 @@ def test_pairs_have_no_names_to_replace(make: Make) -> None:
     ]
     (message,) = told(make, f"{{pairs: [{PAIR}]}}", asked.replace("target: trump", "target: trump, placeholder: [X]"))
     assert message == "'p' are about nobody, so there is no name that a placeholder could stand for"
+
+
+def test_a_logit_difference_needs_the_answer_of_a_twin(make: Make) -> None:
+    asked = ASK.format(value="0", at="last").replace("answer_probability", "logit_difference")
+    make(f"{{pairs: [{PAIR}]}}", asked)
+    (message,) = told(make, "{relations: [wife]}", asked)
+    assert message.startswith("logit_difference is the prompt's answer against that of its patch twin, and none")

@@ -49,4 +49,22 @@ def check_nameless(scope: Scope) -> None:
             )
 
 
-CHECKS = (check_twins, check_nameless)
+def check_rivals(scope: Scope) -> None:
+    """A difference between two answers needs twins that have another one."""
+    for name, spec in scope.experiment.interventions.items():
+        if "logit_difference" not in spec.measure:
+            continue
+        asked = asked_of(scope, name)
+        if any(found is None or found.texts is None for found, _ in asked):
+            continue
+        if not any(
+            text.twin is not None and text.twin.answers for found, _ in asked if found for text in found.texts or ()
+        ):
+            scope.tell(
+                "logit_difference is the prompt's answer against that of its patch twin, and none of the asked prompts "
+                f"has a twin with an answer ({', '.join(spec.ask)}); use `pairs:` or `patch: entity`",
+                *("interventions", name, "measure", spec.measure.index("logit_difference")),
+            )
+
+
+CHECKS = (check_twins, check_nameless, check_rivals)

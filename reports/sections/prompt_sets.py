@@ -42,10 +42,10 @@ def _table(counts: PromptSetCounts) -> Table:
     columns = [
         Column("relation"),
         Column("facts", "number"),
-        Column("answers", "number", "different"),
         *(Column(formats.visible(part), "number", "facts") for part in counts.parts),
         Column("prompts", "number"),
         *([Column("known", "number", "prompts"), Column("known", "number", "facts")] if judged else []),
+        Column("answers", "number", "different"),
     ]
     rows: list[list[Cell]] = []
     for relation in counts.relations[:MOST]:
@@ -57,10 +57,10 @@ def _table(counts: PromptSetCounts) -> Table:
             [
                 Cell(formats.visible(relation.relation)),
                 Cell(formats.whole(relation.facts)),
-                Cell(formats.whole(relation.answers)),
                 *(Cell(formats.whole(relation.parts.get(part, 0))) for part in counts.parts),
                 Cell(formats.whole(relation.prompts)),
                 *(known if judged else []),
+                Cell(formats.whole(relation.answers)),
             ]
         )
     more = len(counts.relations) - MOST

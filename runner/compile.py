@@ -603,7 +603,7 @@ def _ask_stage(
     if twinless and (lost := sum(text in twinless for text in asked)):
         why = next(iter(twinless.values()))
         warnings = (
-            f"'{name}': {lost} of {len(asked)} prompts have no patch twin to take values from, and are left out "
+            f"'{name}': {lost} of {len(asked)} prompts can take no values from a patch twin, and are left out "
             f"and listed; the first: {why}",
         )
     return AskStage(

@@ -310,20 +310,21 @@ class Machine:
 def sample_prompts(plan: Plan, count: int = 24) -> list[tuple[int, ...]]:
     """Take some prompts of the plan's own for the self-tests, without their answers, evenly from its beginning.
 
-    Without answers, for a changed fact must not make them run again.
+    Without answers, for a changed fact must not make them run again. Where most are of one or two tokens ("The uncle"),
+    each is said three times: the tests need branches, and any tokens will do.
     """
     found: dict[tuple[int, ...], None] = {}
+    short: dict[tuple[int, ...], None] = {}
     for job in [*(stage.job for stage in plan.ask), *(stage.job for stage in plan.localize)]:
         for sequence in job.sequences:
             if sequence.condition is not None:
                 continue
             last = len(sequence.ids) - 1
             prompt = sequence.ids[: (last if sequence.title else min((p for p, _ in sequence.score), default=last)) + 1]
-            if len(prompt) >= 3:
-                found[prompt] = None
+            (found if len(prompt) >= 3 else short)[prompt] = None
             if len(found) >= count:
                 return list(found)
-    return list(found)
+    return [prompt * 3 for prompt in (*short, *found)][:count] if len(short) > len(found) else list(found)
 
 
 def progress_of(reporter: Reporter) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,9 @@ import runner.blocks
 import runner.execute
 import runner.selfcheck
 from runner.execute import Engine
+from runner.model import sample_prompts
+from runner.plan import Plan
+from runner.program import Job, TokenSequence
 from runner.selfcheck import check, require
 from specs.language.errors import ModelError
 from tests.tiny import TINY, TINY_UNTREELIKE, tiny_model
@@ -161,3 +165,12 @@ def test_the_prompts_of_the_sample_part_from_each_other():
     """A prompt that is the beginning of the other would make a chain and test no branch."""
     with pytest.raises(ModelError, match="part"):
         check(Engine(tiny_model("llama")), [(3, 9, 14), (3, 9, 14, 7), (3, 9, 14, 7, 40)])
+
+
+def test_prompts_of_two_tokens_are_enough():
+    """Such as "The uncle" of agreement data: each is said three times, and the tests have their branches."""
+    short = [(3, 9), (3, 14), (7, 21)]
+    job = Job(tuple(TokenSequence(n, ids, score=((len(ids) - 1, 5),)) for n, ids in enumerate([*short, (3, 9, 4)])))
+    prompts = sample_prompts(Plan((), (SimpleNamespace(job=job),)))
+    assert prompts == [ids * 3 for ids in (*short, (3, 9, 4))]
+    assert all(t.passed for t in check(Engine(tiny_model("llama")), prompts))

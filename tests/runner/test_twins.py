@@ -129,7 +129,7 @@ def test_tokens_are_patched_one_by_one_and_so_is_the_answer(ran: Run) -> None:
     assert [(item.what[:8], item.reason) for item in done.stage.left_out if "tokens" in item.reason] == [
         ("The city", "it has 5 tokens and its patch twin 6; patch values at all need equal lengths")
     ]
-    assert done.stage.warnings[0].startswith("'x': 1 of 3 prompts have no patch twin to take values from")
+    assert done.stage.warnings[0].startswith("'x': 1 of 3 prompts can take no values from a patch twin")
     compared = 0
     for row, scores in done.scores():
         answer = row.question.answers[0].tokens

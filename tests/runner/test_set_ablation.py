@@ -135,3 +135,28 @@ def test_a_set_in_all_sites_at_every_token_is_what_hooks_do(family):
         clean = next(k for k, s in enumerate(sequences) if s.condition is None and s.ids == sequence.ids and s.score)
         changed = max(changed, float(abs(outcome.logps[i] - outcome.logps[clean]).max()) if sequence.condition else 0)
     assert changed > 0.1, "the sets must show, or the comparison could not fail"
+
+
+@pytest.mark.real
+def test_three_thousand_neurons_of_a_real_model_at_every_token_are_what_hooks_do():
+    from runner.models import load
+
+    loaded = load("smollm2-135m", dtype="float32", device="cpu")
+    engine, model = Engine(loaded.model), loaded.model
+    chosen = a_set(engine, ("mlp.gate", "mlp.up", "mlp.out"), 0, share=0.027)
+    assert 2900 < sum(map(len, chosen.values())) < 3000
+    edits = tuple(NeuronEdit("set", *place, neurons, np.zeros(len(neurons))) for place, neurons in chosen.items())
+    texts = ("The capital of France is Paris", "The capital of Italy, a country in Europe, is Rome", "The sun")
+    sequences = []
+    for group, text in enumerate(texts):
+        ids = tuple(loaded.tokenizer(text)["input_ids"])
+        every = (tuple(range(len(ids) - 1)),)
+        score = tuple((p, ids[p + 1]) for p in range(len(ids) - 1))
+        sequences.append(TokenSequence(group, ids[:-1], score=score))
+        sequences.append(TokenSequence(group, ids[:-1], "x", branch_at=0, edits=every, score=score))
+    outcome = engine.run(Job(tuple(sequences)), lambda _: Resolved((edits,)))
+    for i, sequence in enumerate(sequences):
+        logps = hooked(model, "llama", chosen if sequence.condition else {}, sequence.ids)
+        wanted = np.array([float(logps[p, t]) for p, t in sequence.score])
+        assert abs(np.expm1(outcome.logps[i] - wanted)).max() < 1e-4
+    assert max(float(abs(outcome.logps[k] - outcome.logps[k + 1]).max()) for k in (0, 2, 4)) > 0.1

@@ -41,6 +41,8 @@ from specs.language.words import ConditionName
 __all__ = ["Observed", "evaluate", "look_up"]
 
 WITHOUT_SWEEP: tuple[ConditionName, ...] = ("clean", "no_edit")
+MOST_FIGURES = 12
+"""Figures of an analysis that a message lists; an overlap of twelve groups has hundreds."""
 
 
 Outcome = Literal["met", "not met", "not applicable"]
@@ -236,9 +238,12 @@ def look_up(path: str, results: Results) -> Observed:
         cell = next((c for c in results.analyses[block].cells if f"{c.row}/{c.column}" == name), None)
         if cell is not None:
             return _of_cell(cell)
-        if name in figures:
-            return Observed(number=figures[name], words=_number(figures[name]))
-        return Observed(reason=f"{block} has no figure '{name}'; it has {', '.join(figures) or 'none'}")
+        for key in (name, f"{name}/shared"):  # two groups of an overlap stand for what they share
+            if key in figures:
+                return Observed(number=figures[key], words=_number(figures[key]))
+        some = [*figures][:MOST_FIGURES]
+        more = f" and {len(figures) - len(some)} more" if len(figures) > len(some) else ""
+        return Observed(reason=f"{block} has no figure '{name}'; it has {', '.join(some) or 'none'}{more}")
     return Observed(reason=f"'{block}' is not among the results of this run")
 
 

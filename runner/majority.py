@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from runner.observe import Row
+from specs.language.facts import DEFAULT_LANGUAGE
 from specs.language.results import MajorityAnswer
 
 __all__ = ["majority_answers"]
@@ -16,9 +17,10 @@ def majority_answers(rows: Sequence[Row]) -> list[MajorityAnswer]:
 
     Counted over the different questions of the clean run that are scored and known, so that the share stands beside the
     whole-answer accuracy of the same questions. Where several answers of a question are accepted, each of them counts.
-    Of answers that are as frequent the first in the alphabet is taken.
+    Of answers that are as frequent the first in the alphabet is taken. Where a relation is asked in several languages,
+    that is done for each of them, and the share is that of their answers together.
     """
-    counts: dict[str, Counter[str]] = {}
+    counts: dict[str, dict[str, Counter[str]]] = {}
     questions: dict[str, set[int]] = {}
     for row in rows:
         asked = row.asked
@@ -29,10 +31,13 @@ def majority_answers(rows: Sequence[Row]) -> list[MajorityAnswer]:
         seen = questions.setdefault(asked.relation, set())
         if asked.prompt_id not in seen:
             seen.add(asked.prompt_id)
-            counts.setdefault(asked.relation, Counter()).update(dict.fromkeys(asked.answers, 1))
+            by_language = counts.setdefault(asked.relation, {})
+            counter = by_language.setdefault(asked.language or DEFAULT_LANGUAGE, Counter())
+            counter.update(dict.fromkeys(asked.answers, 1))
     found = []
-    for relation, counter in counts.items():
+    for relation, by_language in counts.items():
         n = len(questions[relation])
-        answer = min(counter, key=lambda text: (-counter[text], text))
-        found.append(MajorityAnswer(relation=relation, answer=answer, n=n, share=counter[answer] / n))
+        usual = [min((-right, text) for text, right in counter.items()) for counter in by_language.values()]
+        answer = " / ".join(dict.fromkeys(text for _, text in usual))
+        found.append(MajorityAnswer(relation=relation, answer=answer, n=n, share=-sum(k for k, _ in usual) / n))
     return found

@@ -193,6 +193,8 @@ def _contrasted(stage: LocalizeStage, members: Sequence[int], contrast: Contrast
         "negatives": [negatives["tokens"], negatives["read"]],
         "shuffled": [[number[i] for i in labels] for labels in contrast.shuffled],
         "top": stage.spec.top,
+        # Also where the owner's own prompts are read at one token each.
+        **_pooling(stage, (*members, *contrast.negatives)),
     }
 
 

@@ -49,7 +49,8 @@ def overlap(name: str, spec: AnalysisSpec, found: Findings) -> AnalysisResult:
     the same if each set is drawn with as many neurons of each site and layer as it has, so that what two
     sets share because they lie in the same layers counts as chance. Figures: ``<one>/<other>/shared``, ``/jaccard``,
     ``/chance``, ``/chance_in_layers``, in both orders, and ``jaccard``, the mean over pairs; of two rankings also
-    ``<ranking>/<ranking>/jaccard``, the mean over the pairs between them.
+    ``<ranking>/<ranking>/jaccard``, the mean over the pairs between them. A claim on ``<one>/<other>`` is one on what
+    they share.
     """
     from scipy import stats
 

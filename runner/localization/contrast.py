@@ -37,8 +37,9 @@ def contrasts(
 
     ``ratio``: how many negatives there are for each positive, None for all there are. ``texts``: what they are drawn
     from; the prompts of the other owners if None. A prompt is drawn at most once, also where it stands twice in the
-    set, and never where it is one of the owner's own. What is drawn depends on the seed, the owner and the prompts, and
-    not on their order.
+    set, and never where it is one of the owner's own. Which negatives are drawn depends on the seed, the owner and the
+    prompts, and not on their order; the labels are shuffled in the order of the prompts, and another order is another
+    shuffle.
     """
     found = {}
     for owner, own in groups.items():

@@ -522,7 +522,7 @@ class MajorityAnswer(Record):
 
     relation: str
     answer: str
-    """The answer that is accepted for most of the questions."""
+    """The answer that is accepted for most of the questions; of several languages that of each, with ` / ` between."""
     n: int
     """Number of questions."""
     share: float

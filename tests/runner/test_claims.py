@@ -132,7 +132,7 @@ def results():
                 of="cell",
                 columns=[],
                 rows=[],
-                figures={"same": 5.0, "of": 6.0, "mother/father": 2053.0},
+                figures={"same": 5.0, "of": 6.0, "mother/father/shared": 2053.0},
             )
         },
     )
@@ -189,6 +189,7 @@ def judge(results, *claims, when=None, source=None):
             "0.12 [0.02, 0.22] over 8 prompts, against 0.97 [0.87, 1.07] over 8 prompts",
         ),
         ("same_cell/same = 5", "met", "5"),
+        ("same_cell/mother/father/shared = 2053", "met", "2053"),
         ("same_cell/mother/father = 2053", "met", "2053"),
     ],
 )
@@ -230,7 +231,7 @@ def test_a_claim_is_judged_by_what_stands_at_its_path(results, claim, outcome, o
             "amnesia/trump/knowledge_score/scale=-3 <= 0.3",
             "amnesia/trump/knowledge_score/scale=-3 has no value: it is defined for none of the prompts",
         ),
-        ("same_cell/share > 0.5", "same_cell has no figure 'share'; it has same, of, mother/father"),
+        ("same_cell/share > 0.5", "same_cell has no figure 'share'; it has same, of, mother/father/shared"),
         (
             "amnesia/obama/knowledge_score/scale=0 > amnesia/merkel/knowledge_score/scale=0",
             "amnesia was not done to 'merkel'; it was done to trump, obama",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,6 +29,19 @@ def test_a_question_counts_once_and_only_if_it_is_known_and_clean():
     rows += [row("city", 7, {"accuracy": 1.0}, condition="edit", answers=("Paris",))]
     rows += [row("city", 8, {"accuracy": 0.0}, condition="clean", answers=("Paris",), known=False)]
     assert [(m.answer, m.n) for m in majority_answers(rows)] == [("Rome", 1)]
+
+
+def test_every_language_has_its_own_most_frequent_answer():
+    """The word of one language is no answer in another, and would make the baseline look lower than it is."""
+    english, german = ("Africa", "Africa", "Asia"), ("Afrika", "Afrika", "Asien")
+    rows = asked("continent", *english)
+    for n, answer in enumerate(german, start=10):
+        one = row("continent", n, {"accuracy": 1.0}, condition="clean", answers=(answer,))
+        rows.append(replace(one, asked=replace(one.asked, language="de")))
+    (found,) = majority_answers(rows)
+    assert (found.answer, found.n, found.share) == ("Africa / Afrika", 6, 4 / 6)
+    named = [replace(one, asked=replace(one.asked, language="en")) for one in asked("continent", *english)]
+    assert majority_answers(named) == majority_answers(asked("continent", *english))
 
 
 @given(st.lists(st.sampled_from("abc"), min_size=1, max_size=9))

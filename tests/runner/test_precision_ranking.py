@@ -24,6 +24,7 @@ from runner.localization.rank_precision import rank_by_precision, ranks_shown
 from runner.localization.ranking import GroupData, RankingData
 from runner.localization.record import tie_warnings
 from runner.plan import LocalizeStage
+from runner.stages import _contrasted, _sequences
 from runner.store import load as load_results
 from specs.language.errors import RunError, SpecError
 from specs.language.load import load
@@ -298,6 +299,21 @@ def test_it_is_refused_for_metrics_that_have_no_contrast(staged: Staged) -> None
     for more in ("against: {others: 4}", "against: others", "controls: {shuffled_labels: 2}"):
         with pytest.raises(SpecError, match="is not built yet for stability; it is for average_precision"):
             staged(f"{{metric: stability, {more}}}")
+
+
+def test_how_negatives_are_pooled_is_in_the_key_of_an_owner_read_at_one_token(
+    staged: Staged,
+) -> None:
+    def key(pool: str, *, others_at_all: bool) -> dict[str, Any]:
+        stage = staged(RANKING.replace("SITES", f", pool: {pool}"))
+        members, contrast = stage.groups["wife"], stage.contrasts["wife"]
+        at_one = set(members) | (set() if others_at_all else set(contrast.negatives))
+        sequences = [replace(s, read=s.read[-1:]) if i in at_one else s for i, s in enumerate(stage.job.sequences)]
+        stage = replace(stage, job=replace(stage.job, sequences=tuple(sequences)))
+        return _sequences(stage, members) | _contrasted(stage, members, contrast)
+
+    assert key("mean", others_at_all=True) != key("max", others_at_all=True)
+    assert key("mean", others_at_all=False) == key("max", others_at_all=False)
 
 
 # -- a whole run --------------------------------------------------------------------------------------------------

@@ -690,6 +690,17 @@ SCIENCE = [
 
 CLAIMS = [
     (
+        "analyses: {o: {overlap: cell}}\nexpect: o/ada/bach/shard = 1",
+        "expect",
+        "'o' has no 'shard' of two groups; did you mean 'shared'?",
+    ),
+    ("analyses: {o: {overlap: cell}}\nexpect: o/ada/bac = 1", "expect", "'o' has no 'bac'; did you mean 'bach'?"),
+    (
+        "analyses: {o: {overlap: cell}}\nexpect: o/ada/ada = 1",
+        "expect",
+        "'o' compares different groups, and 'ada' is named twice",
+    ),
+    (
         "expect: silence/ada/knowledge_score >= 0.5",
         "expect",
         "'silence/ada/knowledge_score' is 3 numbers, one for each scale; add scale=VALUE (0, -1, -3)",
@@ -980,6 +991,10 @@ FINE = [
     "neurons: {best: {of: cell, where: [dominance >= 3, silence/knowledge_score/scale=-1 <= 0.5]}}",
     "interventions: {silence: {edit: {scale: 0, neurons: L1.N5@-1}, target: ada}}",
     "interventions: {silence: {freeze: {site: mlp.out, layers: cell, position: last}}}",
+    "analyses: {o: {overlap: cell}}\nexpect: [o/ada/bach = 1, o/bach/ada/jaccard < 1, o/jaccard < 1]",
+    "prompts: {names: {templates: attributes, variants: all}}\n"
+    "localize: {forms: {metric: stability, prompts: names, by: [entity, variant]}}\n"
+    "analyses: {o: {overlap: forms}}\nexpect: [o/ada/surname/bach = 1, o/bach/ada/surname/shared = 1]",
     "interventions: {more: {edit: {set: 0, neurons: {of: cell, top: [1, 5]}}, measure: accuracy@2}}\n"
     "expect: more/accuracy_drop@2/top=5 <= more/random_neurons/accuracy_drop@2/top=5",
 ]

@@ -32,6 +32,8 @@ __all__ = ["CHECKS"]
 COMPARED_AS_SETS = ("=", "!=", "in")
 TEXT_PROPERTIES = ("site",)
 OF_ONE_NEURON = tuple(name for name in PROPERTIES if name not in ("conservation", "size"))
+OF_PAIRS = ("shared", "jaccard", "chance", "chance_in_layers")
+"""What an overlap says of two groups; without any of these, what they share."""
 WITHOUT_SWEEP = ("clean", "no_edit")
 """Conditions in which the edit is not made, so that its values make no difference."""
 
@@ -355,11 +357,19 @@ def _check_derived(scope: Scope, text: str, path: Path) -> bool:
         return True
     found = scope.neurons(spec.overlap, "analyses", name, "overlap")
     known = [g for ranking, key in found.rankings if key is None for g in scope.groups(ranking) or ()] if found else []
-    for step in steps[:2] if known else ():
-        if step not in known:
-            scope.tell(f"'{name}' has no '{step}'{choose(step, known)}", *path)
-            return False
-    return True
+    pair = steps[:-1] if steps[-1] in OF_PAIRS else steps
+    # The key of a group may hold a /, as `ada/surname` does.
+    cuts = [("/".join(pair[:n]), "/".join(pair[n:])) for n in range(1, len(pair))]
+    if not known or any(one in known and other in known and one != other for one, other in cuts):
+        return True
+    wrong = next((step for step in steps[:2] if step not in known), None)
+    if wrong is not None:
+        scope.tell(f"'{name}' has no '{wrong}'{choose(wrong, known)}", *path)
+    elif steps[0] == steps[1]:
+        scope.tell(f"'{name}' compares different groups, and '{steps[0]}' is named twice", *path)
+    else:
+        scope.tell(f"'{name}' has no '{steps[-1]}' of two groups{choose(steps[-1], OF_PAIRS)}", *path)
+    return False
 
 
 def check_correlations(scope: Scope) -> None:

@@ -17,7 +17,7 @@ from runner.plan import MeanStage
 from runner.program import Job, Stored, TokenSequence
 from specs.language.errors import RunError
 from specs.language.experiment import Edit, Experiment, Intervention, Source, Times
-from specs.language.facts import draw, placeholder_names, prompt_set, with_name
+from specs.language.facts import draw, other_answers, placeholder_names, prompt_set, with_name
 from specs.language.results import LeftOut
 from specs.language.shipped import PLACEHOLDERS
 
@@ -129,12 +129,14 @@ def without_twin(prompt: BoundPrompt, words: Mapping[str, bool], binder: Binder)
 def rivals_of(question: BoundPrompt, words: Mapping[str, bool], binder: Binder) -> tuple[BoundAnswer, ...]:
     """Give the answers of a question's patch twin as they would stand behind the question; none that cannot.
 
-    ``words``: as :func:`twin_words` gives them; behind a prompt there are no values over all twins.
+    An answer that is right for the question itself is no rival of it. ``words``: as :func:`twin_words` gives them;
+    behind a prompt there are no values over all twins.
     """
     twin = question.text.twin
-    if twin is None or not twin.answers:
+    answers = () if twin is None else other_answers(question.text, twin)
+    if not answers:
         return ()
-    bound = binder.bind(replace(question.text, answers=twin.answers))
+    bound = binder.bind(replace(question.text, answers=answers))
     if isinstance(bound, Unbound) or bound.ids != question.ids:
         return ()
     if words.get("all", True) is False and any(len(answer.tokens) > 1 for answer in bound.answers):

@@ -30,7 +30,7 @@ class LogitDifference:
         if own is None:
             return None, reason
         if not row.observation.rivals:
-            return None, "the prompt has no patch twin with an answer that can be scored behind it"
+            return None, "the prompt has no patch twin with another answer that can be scored behind it"
         other, reason = log_probability(replace(row.observation, answers=row.observation.rivals))
         if other is None:
             return None, reason

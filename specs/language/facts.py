@@ -43,6 +43,7 @@ __all__ = [
     "languages_of",
     "missing",
     "named_in",
+    "other_answers",
     "owner_key",
     "owner_keys",
     "owners",
@@ -115,6 +116,12 @@ def with_name(prompt: PromptText, name: str) -> PromptText:
         raise ValueError(f'"{prompt.text}" is about nobody, so no name can be put into it')
     text, spans = substitute(prompt.text, prompt.spans, name)
     return replace(prompt, text=text, spans=spans, entity_name=name)
+
+
+def other_answers(prompt: PromptText, twin: PromptText) -> tuple[str, ...]:
+    """Give the answers of a twin that are not right for a prompt itself, whatever their case."""
+    own = {answer.casefold() for answer in prompt.answers}
+    return tuple(answer for answer in twin.answers if answer.casefold() not in own)
 
 
 def placeholder_names(experiment: Experiment, ref: str | Sequence[str]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from runner.ask import rows_of
 from runner.bind import Binder, BoundPrompt
 from runner.compile import compile_plan
 from runner.program import Mode
-from runner.sources import without_twin
+from runner.sources import rivals_of, without_twin
 from specs.language.facts import PromptText
 from specs.language.load import load
 from tests.checkpoint import tiny_tokenizer
@@ -225,6 +225,19 @@ def test_a_prompt_without_a_twin_that_can_be_run_says_why(tiny: tuple[Any, Any])
     assert why(PromptText(""), "last") == 'its patch twin "" cannot be run: the tokenizer makes no tokens of this text'
     assert why(PromptText("The"), "1") == "its patch twin: position 1 is outside a prompt of 1 tokens"
     assert why(PromptText("The"), "last") is None
+
+
+def test_an_answer_that_is_right_for_the_prompt_is_no_rival_of_it(tiny: tuple[Any, Any]) -> None:
+    binder = Binder(tiny[1])
+
+    def rivals(*answers: str) -> list[str]:
+        bound = binder.bind(PromptText("The home", answers=("Florida",), twin=PromptText("The job", answers=answers)))
+        assert isinstance(bound, BoundPrompt)
+        return [answer.text for answer in rivals_of(bound, {}, binder)]
+
+    assert rivals("Chicago") == ["Chicago"]
+    assert rivals("Florida", "Chicago") == ["Chicago"]
+    assert rivals("Florida") == []
 
 
 def test_the_logit_difference_is_that_of_plain_logits(ran: Run) -> None:

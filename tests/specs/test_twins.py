@@ -185,3 +185,10 @@ def test_a_logit_difference_needs_the_answer_of_a_twin(make: Make) -> None:
     make(f"{{pairs: [{PAIR}]}}", asked)
     (message,) = told(make, "{relations: [wife]}", asked)
     assert message.startswith("logit_difference is the prompt's answer against that of its patch twin, and none")
+
+
+def test_a_logit_difference_needs_a_twin_with_another_answer(make: Make) -> None:
+    """The difference of an answer from itself is 0 whatever is edited, as with another form of the same name."""
+    asked = ASK.format(value="0", at="last").replace("answer_probability", "logit_difference")
+    (message,) = told(make, "{pairs: [{clean: A red, patch: A blue, answer: Car, patch_answer: car}]}", asked)
+    assert "none of the asked prompts has a twin with another answer (p)" in message

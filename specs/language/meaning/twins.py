@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from specs.language.facts import other_answers
 from specs.language.meaning.scope import Scope
 from specs.language.meaning.sweeps import asked_of
 
@@ -58,11 +59,14 @@ def check_rivals(scope: Scope) -> None:
         if any(found is None or found.texts is None for found, _ in asked):
             continue
         if not any(
-            text.twin is not None and text.twin.answers for found, _ in asked if found for text in found.texts or ()
+            text.twin is not None and other_answers(text, text.twin)
+            for found, _ in asked
+            if found
+            for text in found.texts or ()
         ):
             scope.tell(
                 "logit_difference is the prompt's answer against that of its patch twin, and none of the asked prompts "
-                f"has a twin with an answer ({', '.join(spec.ask)}); use `pairs:` or `patch: entity`",
+                f"has a twin with another answer ({', '.join(spec.ask)}); use `pairs:` or `patch: entity`",
                 *("interventions", name, "measure", spec.measure.index("logit_difference")),
             )
 

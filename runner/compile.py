@@ -46,6 +46,7 @@ from specs.language.facts import (
     column,
     draw,
     entities_of,
+    kind_of,
     missing,
     named_in,
     owner_key,
@@ -520,7 +521,7 @@ def _ask_stage(
     rows: list[PlannedRow] = []
     for owner in owners:
         role_for = role_of(experiment, spec, owner, asked)
-        of_relation = bool(relations_of(experiment, owner))
+        of_relation = bool(relations_of(experiment, owner)) or kind_of(experiment, spec, owner) is not None
         vector = experiment.vectors.get(owner)
         becomes = vector.learn.becomes if vector is not None and vector.learn and spec.target is None else None
         conditions = _conditions(name, spec, owner, wrong, at)

@@ -19,6 +19,7 @@ from specs.language.experiment import (
     EntityFilter,
     Experiment,
     Intervention,
+    NeuronSet,
     PlaceholderFile,
     PromptSet,
     Relation,
@@ -39,6 +40,7 @@ __all__ = [
     "choose_entities",
     "column",
     "entities_of",
+    "kind_of",
     "known_of",
     "languages_of",
     "missing",
@@ -757,19 +759,20 @@ def role_of(
 ) -> Callable[[PromptText], Role | None]:
     """Give the function from an asked prompt to its role; None for a prompt that is not asked for this owner.
 
-    Targets are whom `target:` names: an entity, a relation, a fact, or conditions on columns; else the owner,
-    an entity or a relation. The others are those `others:` names (entities or relations) or describes. Without it they
-    are all other prompts: for neurons of an entity those of every other entity (10 drawn if there are more than 12), or
-    of the same entities under another relation; for neurons of a relation every prompt of every other relation. A
-    number draws so many entities; for neurons of a relation, so many prompts of each other relation. Texts about nobody
-    are asked for every owner, and so are pairs: those with answers are targets. ``asked``: the prompts of ``ask``,
-    where they are expanded already.
+    Targets are whom `target:` names: an entity, a relation, a fact, or conditions on columns; else the owner, an
+    entity, a relation, or all prompts of a kind where a ranking is made by an attribute. The others are those that
+    `others:` names (entities or relations) or describes. Without it they are all other prompts: for neurons of an
+    entity those of every other entity (10 drawn if there are more than 12), or of the same entities under another
+    relation; for neurons of a relation every prompt of every other relation, for those of a kind every prompt of
+    another kind. A number draws so many entities; for neurons of a relation or a kind, so many prompts of each other
+    relation. Texts about nobody are asked for every owner, and so are pairs: those with answers are targets.
+    ``asked``: the prompts of ``ask``, where they are expanded already.
     """
     asked = _asked(experiment, intervention) if asked is None else asked
     if all(prompt.entity is None for prompt in asked):
         return lambda prompt: "target" if prompt.answers else "texts"
     is_target = _target(experiment, intervention, owner)
-    if relations_of(experiment, owner):
+    if relations_of(experiment, owner) or kind_of(experiment, intervention, owner) is not None:
         is_other = _other_relations(experiment, intervention, owner, [p for p in asked if not is_target(p)])
     else:
         is_other = _other_entities(experiment, intervention, owner, asked, is_target)
@@ -853,6 +856,9 @@ def _target(experiment: Experiment, intervention: Intervention, owner: str) -> C
         relations = set(relations_of(experiment, owner))
         if relations:
             return lambda prompt: prompt.relation in relations
+        kind = kind_of(experiment, intervention, owner)
+        if kind is not None:
+            return lambda prompt: owner_key(prompt, kind) == owner
         raise RunError(f"'{owner}' belongs to nobody", remedy="`target` must say whose answers should change")
     if not isinstance(target, str):
         conditions = list(target)
@@ -865,6 +871,35 @@ def _target(experiment: Experiment, intervention: Intervention, owner: str) -> C
     if relation in experiment.relations and entity in experiment.entities:
         return lambda prompt: prompt.relation == relation and prompt.entity == entity
     raise RunError(f"`target: {target}` is neither an entity, a relation nor a fact")
+
+
+def kind_of(experiment: Experiment, intervention: Intervention, owner: str) -> Sequence[str] | None:
+    """Give the columns by which an owner's ranking is made, where they hold an attribute: `concept`, a state.
+
+    None for neurons of an entity, a relation or a form of a name, and for those that belong to nobody.
+    """
+    if entities_of(experiment, owner):
+        return None
+    for name in _ranked(experiment, [edit.neurons or edit.outside for edit in intervention.edit]):
+        by = experiment.localize[name].by or []
+        if any(column not in COLUMNS for column in by) and owner in owners(experiment, name):
+            return by
+    return None
+
+
+def _ranked(experiment: Experiment, ref: object) -> Iterator[str]:
+    """List the rankings that a reference to neurons goes back to."""
+    if isinstance(ref, list):
+        for part in ref:
+            yield from _ranked(experiment, part)
+    elif isinstance(ref, NeuronSet):
+        yield from _ranked(experiment, ref.of or ref.like)
+    elif isinstance(ref, str):
+        name = ref.partition("/")[0]
+        if name in experiment.localize:
+            yield name
+        elif name in experiment.neurons:
+            yield from _ranked(experiment, experiment.neurons[name])
 
 
 def _others(experiment: Experiment, intervention: Intervention, owner: str, rest: Sequence[str]) -> list[str]:

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from specs.language.defaults import with_defaults
 from specs.language.errors import RunError
-from specs.language.experiment import Experiment
+from specs.language.experiment import Experiment, NeuronSet
 from specs.language.facts import (
     PromptText,
     draw,
+    kind_of,
     owner_key,
     owners,
     placeholder_names,
@@ -356,6 +357,26 @@ def test_the_others_of_a_relation_can_be_named_counted_and_described(
 ) -> None:
     found = asked_of(relations_about_a_crowd(40, **choice), "town")
     assert {role: found[role] for role in wanted} == wanted
+
+
+def test_neurons_of_a_kind_are_asked_about_all_of_that_kind_and_as_others_about_all_else() -> None:
+    spec = relations_about_a_crowd(40)
+    kinds = {
+        key: entity.model_copy(update={"attributes": {"kind": "odd" if n % 2 else "even"}})
+        for n, (key, entity) in enumerate(spec.entities.items())
+    }
+    by_kind = spec.localize["serves"].model_copy(update={"by": ["kind"]})
+    spec = spec.model_copy(update={"entities": kinds, "localize": {"serves": by_kind}})
+    assert owners(spec, "serves") == ("even", "odd")
+    assert kind_of(spec, spec.interventions["silence"], "even") == ["kind"]
+    asked = asked_of(spec, "even")
+    assert asked["target"]["town"] == asked["others"]["town"] == 20 and "not asked" not in asked
+    cut = spec.model_copy(update={"neurons": {"few": NeuronSet(of="serves", top=[1])}})
+    silence = cut.interventions["silence"]
+    edit = silence.edit[0].model_copy(update={"neurons": "few"})
+    named = cut.model_copy(update={"interventions": {"silence": silence.model_copy(update={"edit": [edit]})}})
+    assert asked_of(named, "odd") == asked_of(spec, "odd")
+    assert kind_of(relations_about_a_crowd(40), spec.interventions["silence"], "town") is None
 
 
 def test_so_many_prompts_of_each_relation_are_the_same_prompts_each_time() -> None:

@@ -170,6 +170,7 @@ def test_a_text_is_edited_at_every_token_and_a_question_at_its_entity(write_spec
         assert isinstance(sequence.condition, Condition)
         (at,) = sequence.edits
         if row.role == "texts":
-            assert at == tuple(range(1, len(row.prompt.ids))) and sequence.branch_at == 1
+            # Every token is the beginning of the text, too, as it is for an edit in the weights.
+            assert at == tuple(range(len(row.prompt.ids))) and sequence.branch_at == 0
         else:
             assert at == (row.prompt.entity[0][1],)

@@ -9,8 +9,8 @@ from runner.chat import check_chats
 from runner.families import site_place
 from runner.saving import foreign_sets, model_of
 from specs.language.errors import ModelError, Problem
-from specs.language.experiment import Edit, Experiment, NeuronSet, NeuronsRef
-from specs.language.references import is_layer_place, parse_address, resolve_layers
+from specs.language.experiment import Edit, Experiment, Localize, NeuronSet, NeuronsRef
+from specs.language.references import is_layer_place, parse_address, parse_rank, resolve_layers
 
 if TYPE_CHECKING:
     from runner.model import Machine
@@ -51,6 +51,15 @@ def check_addresses(experiment: Experiment, machine: Machine, origins: Any) -> l
                 site_place(machine.skeleton, machine.family, site, 0)
             except ModelError as error:
                 add(error.cause, place)
+    for place, ranking, rank in _cuts(experiment):
+        n = _candidates(experiment.localize[ranking], machine)
+        if n is not None and rank > n:
+            what = "layers" if experiment.localize[ranking].metric == "layer_stability" else "neurons"
+            add(
+                f"'{ranking}' ranks {n:,} {what} of {machine.source.name}; there is no rank {rank:,}; "
+                "cut with a smaller number",
+                place,
+            )
     for place, ref in _references(experiment):
         address = parse_address(ref)
         if address is None:
@@ -73,6 +82,47 @@ def check_addresses(experiment: Experiment, machine: Machine, origins: Any) -> l
                 place,
             )
     return problems
+
+
+def _candidates(ranking: Localize, machine: Machine) -> int | None:
+    """Count what a ranking chooses among; None where its sites or layers are told to be wrong."""
+    try:
+        n_layers = machine.shape.n_layers
+        layers = resolve_layers(ranking.layers, n_layers) if ranking.layers else tuple(range(n_layers))
+        if ranking.metric == "layer_stability":
+            return len(layers)
+        return sum(machine.width(site, layer) for site in ranking.site or ["mlp.neurons"] for layer in layers)
+    except (ValueError, ModelError):
+        return None
+
+
+def _cuts(experiment: Experiment) -> Iterator[tuple[Place, str, int]]:
+    """List every cut of a ranking by number: its place, the ranking, and the largest rank that it needs."""
+    for name, ranking in experiment.localize.items():
+        if ranking.top is not None:
+            yield ("localize", name, "top"), name, ranking.top
+    for name, ref in experiment.neurons.items():
+        yield from _cuts_of(experiment, ref, ("neurons", name))
+    for name, intervention in experiment.interventions.items():
+        for n, edit in enumerate(intervention.edit):
+            if edit.neurons is not None:
+                yield from _cuts_of(experiment, edit.neurons, ("interventions", name, "edit", n, "neurons"))
+
+
+def _cuts_of(experiment: Experiment, ref: NeuronsRef, place: Place) -> Iterator[tuple[Place, str, int]]:
+    if isinstance(ref, list):
+        for n, part in enumerate(ref):
+            yield from _cuts_of(experiment, part, (*place, n))
+    if not isinstance(ref, NeuronSet) or not isinstance(ref.of, str) or ref.where:
+        return  # of what passes a filter, and of other sets, there may be fewer than are asked for
+    ranking = ref.of.partition("/")[0]
+    if ranking not in experiment.localize:
+        return
+    for cut in ("top", "bottom", "rank"):
+        value = getattr(ref, cut)
+        for n, one in enumerate(value if isinstance(value, list) else [] if value is None else [value]):
+            largest = parse_rank(str(one))[1] if cut == "rank" else int(one)
+            yield (*place, cut, n) if isinstance(value, list) else (*place, cut), ranking, largest
 
 
 def _layers(experiment: Experiment) -> Iterator[tuple[Place, list[str]]]:

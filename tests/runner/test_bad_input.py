@@ -211,6 +211,27 @@ def test_a_layer_to_rank_that_the_model_does_not_have_is_refused(
     untouched(workplace)
 
 
+CUTS = {
+    "top": ("{of: cell, top: [1, 144, 145]}", "interventions.cut.edit.0.neurons.top.2:", "145"),
+    "rank": ("{of: cell, rank: 140-150}", "interventions.cut.edit.0.neurons.rank:", "150"),
+    "bottom": ("[L1.N1, {of: cell/trump, bottom: 1000}]", "interventions.cut.edit.0.neurons.1.bottom:", "1,000"),
+}
+
+
+@pytest.mark.parametrize("verb", [("run",), ("plan",)], ids=" ".join)
+@pytest.mark.parametrize("cut", CUTS)
+def test_a_rank_that_a_ranking_does_not_have_is_refused_before_it_is_made(
+    command: Command, write_spec: WriteSpec, workplace: Path, verb: tuple[str, ...], cut: str
+) -> None:
+    """Three layers of 48 neurons are ranked: the 145th is found missing before hours of passes and not after."""
+    neurons, path, rank = CUTS[cut]
+    more = ADDRESS.replace("byhand", "cut").replace("ADDRESS", neurons)
+    answer = command(*verb, write_spec(more=more))
+    refused(answer, 2, path, "'cell' ranks 144 neurons of tiny", f"there is no rank {rank}", "smaller number")
+    assert answer.err.count("there is no rank") == 1
+    untouched(workplace)
+
+
 def test_a_matrix_is_refused_before_its_first_cell_when_another_names_no_layer(
     command: Command, write_spec: WriteSpec, workplace: Path
 ) -> None:

@@ -10,6 +10,7 @@ from runner.families import site_place
 from runner.saving import foreign_sets, model_of
 from specs.language.errors import ModelError, Problem
 from specs.language.experiment import Edit, Experiment, Localize, NeuronSet, NeuronsRef
+from specs.language.needs import needed
 from specs.language.references import is_layer_place, parse_address, parse_rank, resolve_layers
 
 if TYPE_CHECKING:
@@ -97,14 +98,16 @@ def _candidates(ranking: Localize, machine: Machine) -> int | None:
 
 
 def _cuts(experiment: Experiment) -> Iterator[tuple[Place, str, int]]:
-    """List every cut of a ranking by number: its place, the ranking, and the largest rank that it needs."""
+    """List the cuts by number of rankings in what is run: place, ranking, and the largest rank that is needed."""
+    wanted = needed(experiment)
     for name, ranking in experiment.localize.items():
-        if ranking.top is not None:
+        if ("localize", name) in wanted and ranking.top is not None:
             yield ("localize", name, "top"), name, ranking.top
     for name, ref in experiment.neurons.items():
-        yield from _cuts_of(experiment, ref, ("neurons", name))
+        if ("neurons", name) in wanted:
+            yield from _cuts_of(experiment, ref, ("neurons", name))
     for name, intervention in experiment.interventions.items():
-        for n, edit in enumerate(intervention.edit):
+        for n, edit in enumerate(intervention.edit if ("interventions", name) in wanted else ()):
             if edit.neurons is not None:
                 yield from _cuts_of(experiment, edit.neurons, ("interventions", name, "edit", n, "neurons"))
 

@@ -232,6 +232,11 @@ def test_a_rank_that_a_ranking_does_not_have_is_refused_before_it_is_made(
     untouched(workplace)
 
 
+def test_a_rank_of_what_is_not_run_is_no_matter(command: Command, write_spec: WriteSpec) -> None:
+    more = ADDRESS.replace("byhand", "cut").replace("ADDRESS", "{of: cell, top: 1000}") + "only: injection\n"
+    assert command("plan", write_spec(more=more)).code == 0
+
+
 def test_a_matrix_is_refused_before_its_first_cell_when_another_names_no_layer(
     command: Command, write_spec: WriteSpec, workplace: Path
 ) -> None:

@@ -172,6 +172,16 @@ def test_an_answer_that_the_question_of_its_language_tells_is_refused(tmp_path: 
     assert load(tmp_path / "spec.yaml").cells
 
 
+def test_a_translation_of_a_relation_that_nobody_brings_says_how_to_choose(tmp_path: Path) -> None:
+    more = GERMAN + "italy,Italien,currency,Euro,Das Geld in {{ entity }} ist,de\n"
+    (problem,) = problems(tmp_path, LANGUAGES, more)
+    assert problem.message == (
+        "'translations' translates 'currency', a relation that this spec has not; name those that are meant "
+        "(`data: {translations: {from: ..., relations: [...]}}`), or bring it"
+    )
+    assert len(loaded(tmp_path, translations=more, data="{from: de.csv, relations: [capital]}").cells) == 1
+
+
 def test_the_resolved_spec_holds_translations(tmp_path: Path) -> None:
     made = loaded(tmp_path, translations=BOTH).cells[0]
     (tmp_path / "again.yaml").write_text(to_yaml(made.experiment), encoding="utf-8")

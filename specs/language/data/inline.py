@@ -399,6 +399,11 @@ class _Material:
                     f"'{key}' of '{relation.table}' has no question: the table has none; "
                     f'write it in the spec: `relations: {{{key}: {{prompt: "... {{{{ entity }}}} ..."}}}}`'
                 )
+                if relation.answers and None not in relation.answers and relation.node is None:
+                    message = (
+                        f"'{relation.table}' translates '{key}', a relation that this spec has not; name those that "
+                        f"are meant (`data: {{{relation.table}: {{from: ..., relations: [...]}}}}`), or bring it"
+                    )
                 self.problems.append(self.origins.problem(message, "data", relation.table))
             else:
                 relations[key] = node

@@ -239,7 +239,9 @@ def _contrasts(
     if isinstance(spec.against, Negatives):
         return contrasts(groups, prompts, spec.against.others, n_shuffled, experiment.seed)
     texts = None if spec.against == "others" else baseline
-    return contrasts(groups, prompts, None, n_shuffled, experiment.seed, texts)
+    # A prompt with a made-up name is nobody's, whatever its columns say.
+    nobodys = isinstance(spec.against, str) and is_placeholders(experiment, spec.against)
+    return contrasts(groups, prompts, None, n_shuffled, experiment.seed, texts, [] if nobodys else spec.by or [])
 
 
 def _short_of_negatives(spec: Localize, found: Mapping[str, Contrast]) -> tuple[str, ...]:

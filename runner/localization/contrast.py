@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from runner.bind import BoundPrompt
-from specs.language.facts import draw
+from specs.language.facts import draw, owner_key
 
 __all__ = ["Contrast", "contrasts"]
 
@@ -32,14 +32,16 @@ def contrasts(
     n_shuffled: int,
     seed: int,
     texts: Sequence[int] | None = None,
+    by: Sequence[str] = (),
 ) -> dict[str, Contrast]:
     """Draw the negatives of every owner, and its shuffled labels.
 
     ``ratio``: how many negatives there are for each positive, None for all there are. ``texts``: what they are drawn
-    from; the prompts of the other owners if None. A prompt is drawn at most once, also where it stands twice in the
-    set, and never where it is one of the owner's own. Which negatives are drawn depends on the seed, the owner and the
-    prompts, and not on their order; the labels are shuffled in the order of the prompts, and another order is another
-    shuffle.
+    from; the prompts of the other owners if None. ``by``: the columns that say whose a prompt is, so that one of the
+    owner's in another set is not told from the owner's own. A prompt is drawn at most once, also where it stands twice
+    in the set, and never where it is one of the owner's own. Which negatives are drawn depends on the seed, the owner
+    and the prompts, and not on their order; labels are shuffled in the order of the prompts, so that another order is
+    another shuffle.
     """
     found = {}
     for owner, own in groups.items():
@@ -47,7 +49,7 @@ def contrasts(
         mine = {prompts[i].ids for i in own}
         different: dict[object, int] = {}
         for i in others if texts is None else texts:
-            if prompts[i].ids not in mine:
+            if prompts[i].ids not in mine and not (by and owner_key(prompts[i].text, by) == owner):
                 different.setdefault(prompts[i].ids, i)
         named = {
             (prompts[i].text.relation, prompts[i].text.entity, prompts[i].text.text): i for i in different.values()

@@ -58,6 +58,7 @@ def spec_text(body: str, *, model: str = "smollm2-135m", people: Sequence[str] =
     )
 
 
+MADE_UP = "placeholders: {made_up: [Chicago, Florida, Illinois]}\n"
 RANKING = "{metric: average_precision, prompts: triples, top: 20SITES}"
 
 
@@ -257,6 +258,24 @@ def test_a_prompt_that_is_an_owners_own_is_never_its_negative(staged: Staged) ->
     assert len(found[first].negatives) == 9 and len(found[second].negatives) == 8
 
 
+def test_a_relation_s_prompts_in_another_set_are_no_negatives_of_it(staged: Staged) -> None:
+    """`against: triples/evaluation`: held-out questions of the relation itself would teach the opposite of it."""
+    stage = staged(RANKING.replace("SITES", ""))
+    detection = {owner: members[:5] for owner, members in stage.groups.items()}
+    held_out = [i for members in stage.groups.values() for i in members[5:]]
+    found = contrasts(detection, stage.prompts, None, 0, 0, held_out, ["relation"])
+    for owner, contrast in found.items():
+        assert set(contrast.negatives) == set(held_out) - set(stage.groups[owner])
+
+
+def test_prompts_with_made_up_names_are_nobodys(staged: Staged) -> None:
+    stage = staged(
+        "{metric: average_precision, prompts: triples, by: relation, top: 20, against: made_up}", more=MADE_UP
+    )
+    assert stage.baseline
+    assert all(set(contrast.negatives) == set(stage.baseline) for contrast in stage.contrasts.values())
+
+
 def test_groups_may_be_concepts_and_texts_may_be_the_negatives(staged: Staged, tmp_path: Path) -> None:
     model = model_of("llama")
     stage = staged(RANKING.replace("SITES", ", by: kind"))
@@ -276,6 +295,7 @@ def test_groups_may_be_concepts_and_texts_may_be_the_negatives(staged: Staged, t
     [
         ("", PEOPLE[:7], "fewer than 8 prompts finds neurons that are perfect by chance; 'wife' has 7, 'home' has 7"),
         (", by: []", PEOPLE, r"tells an owner's prompts from those of others, and all is the only owner \(`by: \[\]`"),
+        (", site: [mlp.up, mlp.gate, mlp.up]", PEOPLE, "'mlp.up' is named twice; its neurons would be ranked twice"),
         (", controls: {random_names: 3}", PEOPLE, "made-up names are no group of prompts; the null here is"),
     ],
 )

@@ -289,6 +289,9 @@ def check_rankings(scope: Scope) -> None:
     """A gradient is that of an answer, layers are compared with names, and names that nobody has have no answers."""
     for name, spec in scope.experiment.localize.items():
         path = ("localize", name)
+        for n, site in enumerate(spec.site or []):
+            if site in (spec.site or [])[:n]:
+                scope.tell(f"'{site}' is named twice; its neurons would be ranked twice", *path, "site", n)
         if spec.metric in GRADIENT_METRICS and not str(spec.objective).startswith("top_logits"):
             found = scope.prompts(spec.prompts, *path, "prompts") if spec.prompts else None
             if found is not None and found.answers is False:

@@ -140,6 +140,8 @@ def _values(name: str, spec: AnalysisSpec, found: Findings) -> dict[str, dict[Ou
         asked, value = row.asked, row.values.get(measure)
         if asked.condition != "edit" or asked.role != "target" or asked.edited in forms or value is None:
             continue
+        if row.known is False:
+            continue
         before = clean.get((asked.edited, asked.prompt_id))
         if before is None:
             continue

@@ -39,9 +39,8 @@ def contrasts(
     ``ratio``: how many negatives there are for each positive, None for all there are. ``texts``: what they are drawn
     from; the prompts of the other owners if None. ``by``: the columns that say whose a prompt is, so that one of the
     owner's in another set is not told from the owner's own. A prompt is drawn at most once, also where it stands twice
-    in the set, and never where it is one of the owner's own. Which negatives are drawn depends on the seed, the owner
-    and the prompts, and not on their order; labels are shuffled in the order of the prompts, so that another order is
-    another shuffle.
+    in the set, and never where it is one of the owner's own. What is drawn and how labels are shuffled depends on the
+    seed, the owner and the prompts, and not on their order.
     """
     found = {}
     for owner, own in groups.items():
@@ -56,7 +55,8 @@ def contrasts(
         }
         wanted = len(named) if ratio is None else len(own) * ratio
         negatives = tuple(named[name] for name in draw(list(named), wanted, seed, "negatives", owner))
-        everything = sorted((*own, *negatives))
+        # In the order of their tokens, so that labels do not depend on which owner the spec names first.
+        everything = sorted((*own, *negatives), key=lambda i: prompts[i].ids)
         shuffled = tuple(
             tuple(everything[k] for k in sorted(_random(seed, owner, n).permutation(len(everything))[: len(own)]))
             for n in range(n_shuffled)

@@ -240,10 +240,14 @@ def test_too_few_others_are_all_taken_and_said(staged: Staged) -> None:
 def test_a_draw_hangs_on_the_seed_and_the_prompts_and_not_on_their_order(staged: Staged) -> None:
     stage = staged(RANKING.replace("SITES", ", controls: {shuffled_labels: 1}"))
 
-    def drawn(order: Sequence[int], seed: int) -> dict[str, set[str]]:
-        groups = {owner: [i for i in order if i in own] for owner, own in stage.groups.items()}
-        found = contrasts(groups, stage.prompts, 1, 1, seed)
-        return {owner: {stage.prompts[i].text.text for i in c.negatives} for owner, c in found.items()}
+    def drawn(order: Sequence[int], seed: int) -> dict[str, list[set[str]]]:
+        prompts = [stage.prompts[i] for i in order]
+        groups = {owner: [k for k, i in enumerate(order) if i in own] for owner, own in stage.groups.items()}
+        found = contrasts(groups, prompts, 1, 1, seed)
+        return {
+            owner: [{prompts[i].text.text for i in members} for members in (c.negatives, *c.shuffled)]
+            for owner, c in found.items()
+        }
 
     forwards = range(len(stage.prompts))
     assert drawn(forwards, 0) == drawn(list(reversed(forwards)), 0) != drawn(forwards, 1)

@@ -106,6 +106,14 @@ def test_the_edit_of_another_relation_decides_no_outcome():
     assert difference(FACTS, more=other)[1].rows == difference(FACTS)[1].rows
 
 
+def test_what_the_clean_model_does_not_know_has_no_outcome():
+    unknown = [
+        row("mother", 77, {"accuracy@2": float(hit)}, condition=condition, known=False, frequency=1e9)
+        for condition, hit in (("clean", 1), ("edit", 0))
+    ]
+    assert difference(FACTS, more=unknown)[1].rows == difference(FACTS)[1].rows
+
+
 def test_outcomes_that_nothing_has_are_an_error():
     with pytest.raises(RunError, match="no relation has both gained and resilient facts with a frequency"):
         difference(FACTS, between=("gained", "resilient"), per="relation")

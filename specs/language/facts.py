@@ -26,7 +26,7 @@ from specs.language.experiment import (
     Translation,
 )
 from specs.language.parts import Item, parts_of
-from specs.language.results import LeftOut
+from specs.language.records import LeftOut
 from specs.language.scalars import suggest
 from specs.language.shipped import PLACEHOLDERS, TEMPLATES, TEXTS, read_list, shipped_list
 from specs.language.templates import Span, frame, render, substitute

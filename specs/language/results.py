@@ -11,8 +11,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from specs.language.records import ImportedTable as ImportedTable
+from specs.language.records import LeftOut as LeftOut
+from specs.language.records import ModelFacts as ModelFacts
+from specs.language.records import Record as Record
 from specs.language.words import ConditionName, Role
 
 FORMAT = 1
@@ -22,42 +26,6 @@ TRUSTED = 10.0
 """The dominance that the trust filter of the source paper asks for."""
 MANY = 6
 """Owners beyond which they are spoken of together and not one by one."""
-
-
-class Record(BaseModel):
-    """A part of the document: closed, and refusing NaN and infinities."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-
-class LeftOut(Record):
-    """Something that was asked for and not used, with its reason; nothing is dropped in silence."""
-
-    what: str
-    """Such as ``wife/trump``, or the text of a prompt."""
-    reason: str
-    where: str = ""
-    """The block it was left out of."""
-
-
-class ImportedTable(Record):
-    """What a data block brought into the experiment; the spec that was run holds it all."""
-
-    name: str
-    file: str
-    kind: str
-    """PopQA, LRE, known_1000, or table."""
-    sha256: str
-    """Of the file; of a folder, of the digests of its files in their order."""
-    rows: int
-    """Rows in the file."""
-    entities: int
-    """Entities that were taken."""
-    relations: list[str]
-    facts: int
-    """Questions with an answer: pairs of entity and relation."""
-    described: int = 0
-    """Facts of other tables that its rows say something about."""
 
 
 class PromptCounts(Record):
@@ -125,7 +93,7 @@ class Stage(Record):
     """Nodes of the prompt trees: what the whole stage runs if nothing of it is known."""
     run_tokens: int | None = None
     """Nodes that this run has run: fewer where parts of the stage were known, more where some were read twice."""
-    recomputed: list[str] = []
+    recomputed: list[str] = Field(default_factory=list)
     """The owners or questions that were run, where the others were known."""
     passes: int
     seconds: float = 0.0
@@ -653,25 +621,6 @@ class ClaimResult(Record):
     outcome: Literal["met", "not met", "not applicable"]
     observed: str = ""
     reason: str = ""
-
-
-class ModelFacts(Record):
-    """The model as it was run."""
-
-    id: str
-    card: str | None = None
-    family: str
-    n_layers: int
-    d_model: int
-    d_mlp: int
-    vocabulary: int
-    dtype: str
-    dtype_reason: str = ""
-    device: str
-    attention: str
-    adds_bos: bool
-    weights_origin: str = ""
-    revision: str | None = None
 
 
 class Effect(Record):

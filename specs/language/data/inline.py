@@ -24,8 +24,8 @@ from specs.language.meaning.naming import KINDS
 from specs.language.meaning.prompts import stands_in
 from specs.language.nodes import MappingNode, Node, ScalarNode, SequenceNode, is_null, plain, with_entry
 from specs.language.origins import Origins
+from specs.language.records import ImportedTable, LeftOut
 from specs.language.references import looks_like_address
-from specs.language.results import ImportedTable, LeftOut
 from specs.language.scalars import looks_like_number
 
 __all__ = ["Import", "import_data", "is_clean"]

@@ -15,6 +15,7 @@ from specs.language.meaning.naming import Path, choose, values_text
 from specs.language.meaning.scope import Scope
 from specs.language.meaning.sweeps import asked_of, groups_of, measures_of, sweeps_of
 from specs.language.origins import split_path
+from specs.language.records import ModelFacts
 from specs.language.references import (
     PROPERTIES,
     ResultPath,
@@ -23,7 +24,6 @@ from specs.language.references import (
     parse_layer,
     parse_result_path,
 )
-from specs.language.results import ModelFacts
 from specs.language.scalars import nearest, suggest
 from specs.language.words import ConditionName, Measure, Role
 

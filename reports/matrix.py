@@ -29,6 +29,7 @@ VERDICTS: dict[str, tuple[str, Tone]] = {
     "raised": ("✗ raises it", "bad"),
     "unspecific": ("✗ others lose too", "bad"),
     "placebo": ("✗ as a placebo", "bad"),
+    "single": ("○ one question", "quiet"),
     "shared": ("✗ nobody's own", "bad"),
 }
 

@@ -58,7 +58,7 @@ INJECTING = ("pass", "accuracy", "answer_probability", "relative_probability", "
 """Measures that describe a gain, the first one that was taken."""
 LOSSES = ("knowledge_loss", "knowledge_loss_clipped")
 
-Verdict = Literal["none", "raised", "unspecific", "placebo", "specific"]
+Verdict = Literal["none", "raised", "unspecific", "placebo", "single", "specific"]
 Point = Mapping[str, float | str]
 
 
@@ -154,10 +154,12 @@ def _gain(results: Results, done: InterventionResult, owner: str) -> Effect | No
         random, wrong = _best(done, owner, "random_neurons", measure), _best(done, owner, "wrong_cell", measure)
         controls = [c.mean for c in (random, wrong) if c is not None and c.mean is not None]
         verdict: Verdict = "specific"
-        if best.mean - base < SMALL:
+        if best.mean - base < SMALL or (best.low is not None and best.low <= base):
             verdict = "none"
         elif any(mean - base >= COMPARABLE * (best.mean - base) for mean in controls):
             verdict = "placebo"
+        elif best.low is None:
+            verdict = "single"
         return Effect(
             intervention=done.name,
             edited=owner,
@@ -417,7 +419,10 @@ def _verdict(effect: _Effect) -> Verdict:
     losses = [_loss(effect.measure, effect.base, mean) for mean in _controls(effect)]
     if any(_as_much(loss, own) for loss in losses):
         return "placebo"
-    return "specific" if own > 0 else "raised"
+    if own <= 0:
+        return "raised"
+    # A mean of one question has no interval, and so says nothing about any other question.
+    return "specific" if target.low is not None else "single"
 
 
 def _as_much(other: float, own: float) -> bool:

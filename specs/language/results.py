@@ -651,9 +651,10 @@ class Effect(Record):
         """How many neurons were edited, listed or not."""
         return self.n_neurons or len(self.neurons)
 
-    verdict: Literal["none", "raised", "unspecific", "placebo", "shared", "specific"]
+    verdict: Literal["none", "raised", "unspecific", "placebo", "single", "shared", "specific"]
     """Specific: the owner's figure moves, that of others by less than half as much, and no control does the same;
-    shared: the same of a neuron that ranks first for somebody else too."""
+    single: the same over one question, which has no interval; shared: of a neuron that ranks first for somebody else
+    too."""
 
 
 class MatrixCell(Record):

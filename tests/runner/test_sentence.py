@@ -222,6 +222,14 @@ def test_the_comparison_of_runs_counts_no_neuron_that_two_share():
     assert [e.verdict for e in effects(results(amnesia(others=0.2), rankings={"cell": both}))] == ["unspecific"]
 
 
+def test_one_question_is_no_specific_effect():
+    one = amnesia(wrong=0.98)
+    lone = [
+        s.model_copy(update={"n": 1, "low": None, "high": None}) if s.role == "target" else s for s in one.summaries
+    ]
+    assert [e.verdict for e in effects(results(one.model_copy(update={"summaries": lone})))] == ["single"]
+
+
 def test_when_nobody_else_is_asked_and_no_placebo_tried_it_says_so():
     assert answer(results(amnesia(others=None, draws=()))).endswith(
         "while nobody else was asked and no random neurons were tried."

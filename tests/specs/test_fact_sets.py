@@ -16,6 +16,7 @@ from specs.language.meaning.prompts import stands_in
 
 DATA = Path(specs.__file__).parent / "data"
 FACTS = DATA / "relations.csv"
+COUNTS = DATA / "frequency.csv"
 LANGUAGES = ("de", "es", "fr")
 TRANSLATED = ("country_capital", "country_continent", "country_language")
 CONCEPTS = {"animal", "book", "city", "country", "element", "person"}
@@ -44,13 +45,18 @@ def test_a_file_is_tidy(path: Path) -> None:
         assert None not in row and None not in row.values(), row
         for value in row.values():
             assert value == " ".join(value.split()), row
-        assert row["entity"] and row["relation"] and row["answer"], row
-    twice = [
-        fact
-        for fact, n in Counter(tuple(r[k] for k in ("entity", "relation", "answer")) for r in rows(path)).items()
-        if n > 1
-    ]
+        assert row["entity"] and row["relation"] and (row["answer"] if path != COUNTS else float(row["frequency"]) > 0)
+    keys = ("entity", "relation") if path == COUNTS else ("entity", "relation", "answer")
+    twice = [fact for fact, n in Counter(tuple(r[k] for k in keys) for r in rows(path)).items() if n > 1]
     assert twice == []
+
+
+def test_every_fact_has_the_count_of_its_subject() -> None:
+    assert {(r["entity"], r["relation"]) for r in rows(COUNTS)} == {(r["entity"], r["relation"]) for r in rows(FACTS)}
+    of_subject: dict[str, set[str]] = {}
+    for row in rows(COUNTS):
+        of_subject.setdefault(row["entity"], set()).add(row["frequency"])
+    assert all(len(counts) == 1 for counts in of_subject.values())
 
 
 def test_every_relation_has_sixty_subjects_and_two_wordings() -> None:

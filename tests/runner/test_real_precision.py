@@ -10,7 +10,6 @@ import torch
 from sklearn.metrics import average_precision_score
 
 from runner.execute import Engine, Reading
-from runner.localization.pool import by_sequence
 from runner.localization.precision import precision_of_owners
 from runner.localization.prompt_values import PromptValues
 from runner.models import load
@@ -41,11 +40,10 @@ def pooled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, list[tuple[in
     with PromptValues(len(prompts), [width] * len(LAYERS), budget=0, scratch=scratch) as store:
 
         def keep(reading: Reading) -> None:
-            rows, values = by_sequence(reading.sequence, reading.values["mlp.neurons"], "mean")
-            for layer, value in enumerate(values):
-                store.add(layer, rows, value)
+            for layer, value in enumerate(reading.values["mlp.neurons"]):
+                store.add(layer, reading.sequence, value)
 
-        engine.run(Job(sequences, ("mlp.neurons",), LAYERS), on_values=keep)
+        engine.run(Job(sequences, ("mlp.neurons",), LAYERS, pool="mean"), on_values=keep)
         store.require_complete()
         return engine.model, prompts, [store.layer(row) for row in range(len(LAYERS))]
 

@@ -124,7 +124,7 @@ class Panel:
     """Values of the sweep, in the order in which they were asked for."""
     curves: tuple[Curve, ...]
     fixed: dict[str, float | str] = field(default_factory=dict)
-    """The other sweeps, held at one value here."""
+    """The other sweeps, each held at one of its values here."""
     relation: str | None = None
 
     def curve(self, condition: ConditionName, role: Role) -> Curve | None:
@@ -186,7 +186,9 @@ def panels(result: InterventionResult, measure: str, owner: str, relation: str |
         curves = _curves(chosen, axis, result.axes[axis] if axis else [])
         if any(point.mean is not None for curve in curves for point in curve.points):
             values = tuple(result.axes[axis]) if axis else ()
-            found.append(Panel(owner, measure, axis, values, tuple(curves), fixed, relation))
+            # What has one value all along is said with the edit, and not at every chart.
+            told = {name: value for name, value in fixed.items() if len(rest[name]) > 1}
+            found.append(Panel(owner, measure, axis, values, tuple(curves), told, relation))
     return found
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 
-from runner.localization.ranking import RankingData
+from runner.localization.ranking import GroupData, RankingData
 
 __all__ = ["CONSIDERED", "ENOUGH", "shared_by"]
 
@@ -27,28 +28,38 @@ def shared_by(ranking: RankingData) -> Counts:
     """Count for the best neurons of each owner how many entities they serve, the owner's own included.
 
     Gives owner: flat index of the neuron: count. Owners are one entity where their keys begin alike (`trump` and
-    `trump/typo`). Reads each owner's scores twice, and holds one number for each owner and considered neuron.
+    `trump/typo`). Reads each owner's scores twice, and holds those of one entity and some numbers for every considered
+    neuron, so that memory grows with the owners and not with their square.
     """
     if ranking.shared is not None:
         return ranking.shared
-    best = {owner: group.best(CONSIDERED) for owner, group in ranking.groups.items()}
-    considered = np.unique(np.concatenate(list(best.values())))
-    entities: dict[str, list[int]] = {}
-    scores = np.empty((len(best), len(considered)))
-    for row, (owner, group) in enumerate(ranking.groups.items()):
-        scores[row] = np.asarray(group.score, dtype=np.float64).reshape(-1)[considered]
-        entities.setdefault(owner.partition("/")[0], []).append(row)
-    # The form of a name that the neuron scores highest for stands for the entity.
-    of_entity = np.stack([scores[rows].max(axis=0) for rows in entities.values()])
-    own_entity = {row: n for n, rows in enumerate(entities.values()) for row in rows}
+    entities: dict[str, list[str]] = {}
+    best: dict[str, npt.NDArray[np.int64]] = {}
+    own: dict[str, npt.NDArray[np.float64]] = {}
+    for owner, group in ranking.groups.items():
+        entities.setdefault(owner.partition("/")[0], []).append(owner)
+        best[owner] = group.best(CONSIDERED)
+        own[owner] = _scores(group, best[owner])
+    flats, values = np.concatenate(list(best.values())), np.concatenate(list(own.values()))
+    number_of = {owner: number for number, owners in enumerate(entities.values()) for owner in owners}
+    whose = np.repeat([number_of[owner] for owner in best], [len(listed) for listed in best.values()])
+    serves = np.zeros(len(flats), dtype=np.int64)
+    for number, owners in enumerate(entities.values()):
+        # The form of a name that the neuron scores highest for stands for the entity.
+        highest = np.max([_scores(ranking.groups[owner], flats) for owner in owners], axis=0)
+        serves += (highest >= ENOUGH * values) | (whose == number)
     counts: dict[str, dict[int, int]] = {}
-    for row, (owner, flats) in enumerate(best.items()):
-        columns = np.searchsorted(considered, flats)
-        own = scores[row, columns]
-        serves = of_entity[:, columns] >= ENOUGH * own
-        serves[own_entity[row]] = True
+    start = 0
+    for owner, listed in best.items():
+        rows = slice(start, start + len(listed))
+        start += len(listed)
         counts[owner] = {
-            int(flat): int(n) for flat, n, value in zip(flats, serves.sum(axis=0), own, strict=True) if value > 0
+            int(flat): int(n) for flat, n, value in zip(listed, serves[rows], values[rows], strict=True) if value > 0
         }
     ranking.shared = counts
     return counts
+
+
+def _scores(group: GroupData, flats: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Give the scores of some neurons, ``[n]``."""
+    return group.score.reshape(-1)[flats].astype(np.float64)

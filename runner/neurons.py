@@ -30,7 +30,7 @@ from specs.language.experiment import (
     Times,
     sweep_values,
 )
-from specs.language.facts import ANYBODY, entities_of, owners
+from specs.language.facts import ANYBODY, entities_of, owners, rankings_of
 from specs.language.references import Address, is_layer_place, parse_address, parse_rank, resolve_layers
 from specs.language.saved import SavedSet, read_saved
 from specs.language.vector_files import place_of
@@ -83,7 +83,7 @@ class Ownership:
 
 def owners_of(experiment: Experiment, ref: NeuronsRef | None) -> Ownership:
     """Find the owners of a set: every group of a ranking that is named whole, else the one group named."""
-    rankings = tuple(dict.fromkeys(_rankings(experiment, ref)))
+    rankings = tuple(dict.fromkeys(rankings_of(experiment, ref)))
     whole = [name for name, key in rankings if key is None]
     saved = _saved(experiment, ref)
     found: list[str] = []
@@ -108,24 +108,6 @@ def label_of(ref: NeuronsRef | None) -> str:
     return "neurons"
 
 
-def _rankings(experiment: Experiment, ref: NeuronsRef | None) -> list[tuple[str, str | None]]:
-    if ref is None:
-        return []
-    if isinstance(ref, list):
-        return [pair for part in ref for pair in _rankings(experiment, part)]
-    if isinstance(ref, Each):
-        return [pair for part in ref.each for pair in _rankings(experiment, part)]
-    if isinstance(ref, NeuronSet):
-        return _rankings(experiment, ref.of or ref.like)
-    name, _, key = ref.partition("/")
-    if name in experiment.localize:
-        return [(name, key or None)]
-    if name in experiment.neurons:
-        pairs = _rankings(experiment, experiment.neurons[name])
-        return [(r, key or k) for r, k in pairs]
-    return []
-
-
 def _saved(experiment: Experiment, ref: NeuronsRef | None, key: str | None = None) -> list[tuple[SavedSet, str | None]]:
     """List the saved sets that a reference goes back to, each with the one owner that is meant, None for all."""
     if isinstance(ref, list):
@@ -143,7 +125,7 @@ def _saved(experiment: Experiment, ref: NeuronsRef | None, key: str | None = Non
 
 def default_position(experiment: Experiment, ref: NeuronsRef | None) -> str:
     """Give the position at which the neurons of a set were read."""
-    places = [(experiment.localize[name].position or ["entity.last"])[0] for name, _ in _rankings(experiment, ref)]
+    places = [(experiment.localize[name].position or ["entity.last"])[0] for name, _ in rankings_of(experiment, ref)]
     places += [str(a.position) for a in _addresses(experiment, ref) if a.position is not None]
     places += [saved.position for saved, _ in _saved(experiment, ref) if saved.position is not None]
     different = list(dict.fromkeys(places))
@@ -374,7 +356,7 @@ class NeuronSets:
 
     def is_unknown(self, ref: NeuronsRef, owner: str) -> bool:
         """Say whether a set goes back to a ranking that an owner lacks, for the model knows too few of its prompts."""
-        return any((key or owner) in self.rankings[name].unknown for name, key in _rankings(self.experiment, ref))
+        return any((key or owner) in self.rankings[name].unknown for name, key in rankings_of(self.experiment, ref))
 
     def properties(self, ranking: str, group: str) -> Properties:
         """Give what a ranking says of every neuron, for one of its groups."""
@@ -385,7 +367,7 @@ class NeuronSets:
 
     def _ranked_by(self, ref: NeuronSet, owner: str) -> Properties | None:
         """Give what the ranking that a set goes back to says of its neurons; None where it goes back to none."""
-        sources = _rankings(self.experiment, ref)
+        sources = rankings_of(self.experiment, ref)
         if not sources:
             return None
         name, key = sources[0]

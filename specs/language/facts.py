@@ -16,10 +16,12 @@ from specs.language.errors import RunError
 from specs.language.experiment import (
     Chat,
     Condition,
+    Each,
     EntityFilter,
     Experiment,
     Intervention,
     NeuronSet,
+    NeuronsRef,
     PlaceholderFile,
     PromptSet,
     Relation,
@@ -52,6 +54,7 @@ __all__ = [
     "placeholder_names",
     "prompt_set",
     "questions_in",
+    "rankings_of",
     "relations_of",
     "role_of",
     "unnamed",
@@ -880,26 +883,30 @@ def kind_of(experiment: Experiment, intervention: Intervention, owner: str) -> S
     """
     if entities_of(experiment, owner):
         return None
-    for name in _ranked(experiment, [edit.neurons or edit.outside for edit in intervention.edit]):
+    refs = (edit.neurons or edit.outside for edit in intervention.edit)
+    for name in dict.fromkeys(name for ref in refs for name, _ in rankings_of(experiment, ref)):
         by = experiment.localize[name].by or []
         if any(column not in COLUMNS for column in by) and owner in owners(experiment, name):
             return by
     return None
 
 
-def _ranked(experiment: Experiment, ref: object) -> Iterator[str]:
-    """List the rankings that a reference to neurons goes back to."""
+def rankings_of(experiment: Experiment, ref: NeuronsRef | None) -> list[tuple[str, str | None]]:
+    """List the rankings that a reference to neurons goes back to, each with the one group meant, None for all."""
+    if ref is None:
+        return []
     if isinstance(ref, list):
-        for part in ref:
-            yield from _ranked(experiment, part)
-    elif isinstance(ref, NeuronSet):
-        yield from _ranked(experiment, ref.of or ref.like)
-    elif isinstance(ref, str):
-        name = ref.partition("/")[0]
-        if name in experiment.localize:
-            yield name
-        elif name in experiment.neurons:
-            yield from _ranked(experiment, experiment.neurons[name])
+        return [pair for part in ref for pair in rankings_of(experiment, part)]
+    if isinstance(ref, Each):
+        return [pair for part in ref.each for pair in rankings_of(experiment, part)]
+    if isinstance(ref, NeuronSet):
+        return rankings_of(experiment, ref.of or ref.like)
+    name, _, key = ref.partition("/")
+    if name in experiment.localize:
+        return [(name, key or None)]
+    if name in experiment.neurons:
+        return [(ranking, key or group) for ranking, group in rankings_of(experiment, experiment.neurons[name])]
+    return []
 
 
 def _others(experiment: Experiment, intervention: Intervention, owner: str, rest: Sequence[str]) -> list[str]:

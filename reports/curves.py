@@ -6,11 +6,8 @@ import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from specs.language.results import InterventionResult, Summary
+from specs.language.results import EVERYBODY, InterventionResult, Summary
 from specs.language.words import ConditionName, Role
-
-EVERYBODY = "*"
-"""The owner under which a summary stands for the mean over all owners."""
 
 SeriesKey = tuple[ConditionName, Role]
 

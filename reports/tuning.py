@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from reports import charts, formats, view
-from reports.curves import EVERYBODY, SERIES_WORDS, Panel, owners, panels
+from reports.curves import SERIES_WORDS, Panel, owners, panels
 from reports.drawing import to_svg
 from reports.measures import words
 from reports.sections.section import Cell, Column, Figure, Table
-from specs.language.results import InterventionResult, Results, TunedValue
+from specs.language.results import EVERYBODY, InterventionResult, Results, TunedValue
 from specs.language.words import ConditionName
 
 __all__ = ["TuningView", "tuning_view"]

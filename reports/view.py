@@ -7,14 +7,22 @@ from dataclasses import dataclass
 
 from reports import formats
 from reports.curves import (
-    EVERYBODY,
     Curve,
     Panel,
     Point,
     numeric_measures,
     panels,
 )
-from specs.language.results import STANDS_OUT, TRUSTED, InterventionResult, RankedNeuron, Ranking, RankingGroup, Results
+from specs.language.results import (
+    EVERYBODY,
+    STANDS_OUT,
+    TRUSTED,
+    InterventionResult,
+    RankedNeuron,
+    Ranking,
+    RankingGroup,
+    Results,
+)
 
 HEADLINE_MEASURES = ("knowledge_score", "relative_probability", "answer_probability")
 

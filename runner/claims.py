@@ -26,6 +26,7 @@ from specs.language.references import (
     usual_role,
 )
 from specs.language.results import (
+    EVERYBODY,
     CellFigure,
     ClaimResult,
     InterventionResult,
@@ -351,13 +352,17 @@ def _in_intervention(path: str, done: InterventionResult) -> Observed:
         asked = parse_result_path(path, lambda part: part in done.measures or is_measure(part))
     except ValueError as error:
         return Observed(reason=str(error))
-    condition, role, owner = asked.condition or "edit", asked.role or usual_role(asked.quantity), asked.group or "*"
+    condition, role, owner = (
+        asked.condition or "edit",
+        asked.role or usual_role(asked.quantity),
+        asked.group or EVERYBODY,
+    )
     if asked.quantity not in done.measures and (accuracy := accuracy_of(asked.quantity)) in done.measures:
         return _drop(replace(asked, quantity=accuracy), done)
     if asked.quantity not in done.measures:
         measures = ", ".join(done.measures)
         return Observed(reason=f"{done.name} does not measure '{asked.quantity or path}'; it measures {measures}")
-    if owner != "*" and owner not in done.owners:
+    if owner != EVERYBODY and owner not in done.owners:
         return Observed(reason=f"{done.name} was not done to '{owner}'; it was done to {', '.join(done.owners)}")
     point = dict(asked.axes)
     relation = point.pop("relation", None)

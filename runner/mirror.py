@@ -29,10 +29,11 @@ from typing import Any
 import yaml
 
 from reports import formats
-from reports.curves import EVERYBODY, key_values, sweep_axis
+from reports.curves import key_values, sweep_axis
 from reports.view import Winner, main_measure, winner
 from specs.language.references import usual_role
 from specs.language.results import (
+    EVERYBODY,
     InjectedText,
     InterventionResult,
     MatrixResults,

@@ -18,10 +18,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from runner.sentence_of_groups import of_groups
+from runner.sentence_of_groups import COMPARABLE, SMALL, of_groups
 from runner.summaries import other_forms
 from specs.language.groups import ranking_of_groups
 from specs.language.results import (
+    EVERYBODY,
     MANY,
     STANDS_OUT,
     Effect,
@@ -38,10 +39,6 @@ from specs.language.words import ConditionName, Role
 
 __all__ = ["answer", "effects"]
 
-EVERYBODY = "*"
-"""The owner of means over all owners."""
-SMALL = 0.05
-COMPARABLE = 0.5
 SILENCING = (
     "knowledge_score",
     "relative_probability",

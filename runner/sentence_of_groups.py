@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from specs.language.groups import Together, together
 from specs.language.results import InterventionResult, Ranking
 
-__all__ = ["of_groups"]
+__all__ = ["COMPARABLE", "SMALL", "of_groups"]
 
 COMPARABLE = 0.5
 """Share of an effect from which on another one is as large."""

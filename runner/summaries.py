@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from runner.measures import INAPPLICABLE, parse
 from runner.observe import Asked, Row
-from specs.language.results import LeftOut, Summary
+from specs.language.results import EVERYBODY, LeftOut, Summary
 from specs.language.words import ConditionName, Role
 
 __all__ = ["RESAMPLES", "TAILS", "count_asked", "left_out", "other_forms", "resamples", "summarise"]
@@ -247,7 +247,7 @@ def _stars(table: _Table) -> tuple[list[Cell], Ints]:
     stars: dict[Cell, int] = {}
     places: list[int] = []
     for cell in table.cells:
-        star: Cell = ("*", *cell[1:])
+        star: Cell = (EVERYBODY, *cell[1:])
         place = -1 if cell[0] in forms else stars.setdefault(star, len(table.cells) + len(stars))
         places.append(place)
     return [*table.cells, *stars], np.array(places, dtype=np.int64)
@@ -437,7 +437,7 @@ def _order(cell: Cell) -> tuple[object, ...]:
     """Sort owners with ``*`` last, then conditions and roles as the language lists them, then sweeps."""
     edited, condition, role, point = cell
     return (
-        edited == "*",
+        edited == EVERYBODY,
         edited,
         get_args(ConditionName).index(condition),
         get_args(Role).index(role),

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from reports import charts, formats, view
 from reports.curves import (
-    EVERYBODY,
     MOST_COLUMNS,
     SERIES_WORDS,
     Curve,
@@ -23,7 +22,7 @@ from reports.drawing import COLOURS, DASHES, SHAPES, to_svg
 from reports.measures import words
 from reports.sections.section import Cell, Column, Figure, LegendEntry, Section, Table
 from reports.tuning import TuningView, tuning_view
-from specs.language.results import EditedSet, InterventionResult, Results
+from specs.language.results import EVERYBODY, EditedSet, InterventionResult, Results
 
 MOST_PANELS = 10
 MOST_SMALL = 48

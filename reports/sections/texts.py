@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reports import formats, view
-from reports.curves import EVERYBODY, key_values, sweep_axis
+from reports.curves import key_values, sweep_axis
 from reports.sections.section import Cell, Column, Section, Table
-from specs.language.results import InjectedText, InterventionResult, Results
+from specs.language.results import EVERYBODY, InjectedText, InterventionResult, Results
 from specs.language.words import ConditionName
 
 MOST_VALUES = 8

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from specs.language.results import InterventionResult, Ranking, Results, Summary
+from specs.language.results import EVERYBODY, InterventionResult, Ranking, Results, Summary
 
-__all__ = ["EVERYBODY", "Together", "ranking_of_groups", "together"]
+__all__ = ["Together", "ranking_of_groups", "together"]
 
-EVERYBODY = "*"
-"""The owner of means over all owners."""
 MEASURES = ("accuracy", "pass", "answer_probability", "relative_probability", "knowledge_score")
 """What an effect is told by, the first that was taken."""
 

@@ -24,6 +24,8 @@ STANDS_OUT = 2.0
 """Below this dominance no neuron is called a cell: the best scores less than twice the next of its layer."""
 TRUSTED = 10.0
 """The dominance that the trust filter of the source paper asks for."""
+EVERYBODY = "*"
+"""The owner of means over all owners."""
 MANY = 6
 """Owners beyond which they are spoken of together and not one by one."""
 

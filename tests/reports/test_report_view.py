@@ -6,8 +6,8 @@ import pytest
 import synthetic_results
 
 from reports import view
-from reports.curves import EVERYBODY, key_values, owners, panels, relations
-from specs.language.results import InterventionResult, Results, Summary
+from reports.curves import key_values, owners, panels, relations
+from specs.language.results import EVERYBODY, InterventionResult, Results, Summary
 
 
 def _summary(**fields: object) -> Summary:
